@@ -1,0 +1,28 @@
+# Shell that runs in a unit's output, for what a package's maintainer scripts would do or what its compiled-in paths
+# need, by unit. `$out` is the unit.
+{
+  gawk = "ln -s gawk $out/bin/awk";
+
+  git = ''
+    mv $out/bin/git $out/bin/.git-unwrapped
+    {
+      echo '#!/bin/sh'
+      echo "export GIT_EXEC_PATH=\''${GIT_EXEC_PATH-$out/lib/git-core}"
+      echo "export GIT_TEMPLATE_DIR=\''${GIT_TEMPLATE_DIR-$out/share/git-core/templates}"
+      echo "exec $out/bin/.git-unwrapped \"\$@\""
+    } >$out/bin/git
+    chmod 755 $out/bin/git
+    ln -sf ../../bin/git $out/lib/git-core/git
+  '';
+
+  nginx = "ln -s etc/nginx $out/conf";
+
+  # Just-in-time compilation would bring in LLVM; PostgreSQL goes without where its provider is absent.
+  postgresql-17 = ''
+    rm -rf $out/lib/postgresql/17/lib/llvmjit* $out/lib/postgresql/17/lib/bitcode
+    mkdir -p $out/bin
+    for program in $out/lib/postgresql/17/bin/*; do
+      ln -sf ../lib/postgresql/17/bin/''${program##*/} $out/bin/
+    done
+  '';
+}
