@@ -1,0 +1,20 @@
+# shellcheck shell=bash
+# What a root filesystem holds, as one tar stream (see tar(5)): the tree, then its closure below nix/store, both sorted,
+# owned by root, with one time for all, hard links written out. `tree` and `closure` come from the derivation.
+
+# The closure's store paths without the tree, which is the root itself.
+storePaths() {
+  grep -vxF -- "$tree" "$closure/store-paths" || true
+}
+
+archive() {
+  tar --create --sort=name --format=gnu --blocking-factor=1 --hard-dereference \
+    --owner=0 --group=0 --numeric-owner --mtime=@1 "$@"
+}
+
+# Each archive ends in two empty blocks, which would end the stream.
+stream() {
+  find "$tree" -mindepth 1 -maxdepth 1 -printf '%f\n' | sort |
+    archive --mode=u+w --directory="$tree" --files-from=- | head --bytes=-1024
+  storePaths | sed 's|^/||' | archive --directory=/ --files-from=-
+}
