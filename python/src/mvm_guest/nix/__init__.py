@@ -1,0 +1,1 @@
+"""Nix, seen from Python: quoting, rendering, and starting it."""
