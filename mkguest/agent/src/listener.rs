@@ -111,6 +111,8 @@ struct Guest {
     broker: OwnedFd,
     watches: Vec<Watch>,
     worker: Worker,
+    /// A request has been answered, of which the broker is told once.
+    answered: bool,
     /// To be asked of the broker once the answer is on its way.
     owed: Option<Verb>,
 }
@@ -135,6 +137,7 @@ impl Listener {
                     .map(|definition| Watch::new(definition, now))
                     .collect(),
                 worker: Worker::new(now),
+                answered: false,
                 owed: None,
             },
         }
@@ -285,11 +288,11 @@ impl Guest {
 
     fn response(&mut self, request: &Request) -> Response {
         let now = Instant::now();
+        if !std::mem::replace(&mut self.answered, true) {
+            self.owed = Some(Verb::Answered);
+        }
         match request {
-            Request::Ping => {
-                self.owed = Some(Verb::Answered);
-                Response::Pong
-            }
+            Request::Ping => Response::Pong,
             Request::WorkerStatus => Response::WorkerStatus(self.worker.status(&self.site)),
             Request::IntegrationStatus => Response::IntegrationStatusReport {
                 integrations: self

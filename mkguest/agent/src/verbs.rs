@@ -14,7 +14,7 @@ const ROOM: usize = 5;
 pub enum Verb {
     Start(u8),
     Kill(u8),
-    /// A host's first Ping has been answered.
+    /// A host's first request has been answered.
     Answered,
     Shutdown,
 }
