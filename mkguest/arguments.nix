@@ -59,6 +59,11 @@ let
   oneOf =
     values: leaf "one of ${lib.concatMapStringsSep ", " builtins.toJSON values}" (value: lib.elem value values);
   package = leaf "a package" lib.isDerivation;
+  source = {
+    expected = "a file: a path or a derivation";
+    check = value: isPath value || lib.isDerivation value || (isString value && lib.isStorePath value);
+    fill = _: value: "${value}";
+  };
   nullOr = type: {
     expected = "${type.expected}, or null";
     check = value: value == null || type.check value;
@@ -134,13 +139,58 @@ let
   hostLabel = matching "lower-case letters, digits and inner hyphens, at most 63" "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";
   identifier = matching "a lower-case name of at most 31 characters" "[a-z_][a-z0-9_-]{0,30}";
   variableName = matching "the name of an environment variable" "[A-Za-z_][A-Za-z0-9_]*";
-  absolutePath = leaf "an absolute path without `.` and `..`" (
+  # Paths in the guest. Those that the kernel's command line carries hold no more than that can.
+  isAbsolute =
     value:
     isString value
-    && match "(/[A-Za-z0-9_@%+=:,-][A-Za-z0-9._@%+=:,-]*)+" value != null
+    && lib.hasPrefix "/" value
+    && lib.all (part: part != "" && part != "." && part != "..") (
+      lib.tail (lib.splitString "/" value)
+    );
+  absolutePath = leaf "an absolute path without `.`, `..`, `//` and control characters" (
+    value: isAbsolute value && match ".*[[:cntrl:]].*" value == null
   );
-  userName = leaf "a user name that is not root (${identifier.expected})" (
-    value: identifier.check value && value != "root"
+  plainPath = leaf "an absolute path of letters, digits, `.`, `_` and `-`, without `.` and `..`" (
+    value: isAbsolute value && match "[A-Za-z0-9._/-]+" value != null
+  );
+  # Each with what to use instead.
+  reserved = {
+    "/nix" = "a package";
+    "/bin" = "packages";
+    "/sbin" = "packages";
+    "/usr/bin" = "packages";
+    "/usr/sbin" = "packages";
+    "/usr/lib/mvm" = "the arguments of mkGuest";
+    "/etc/mvm" = "the arguments of mkGuest";
+    "/etc/passwd" = "`users`";
+    "/etc/group" = "`users`";
+    "/etc/inittab" = "`services`";
+    "/etc/hostname" = "`hostname`";
+    "/init" = "`services.<name>.preStart`";
+    "/proc" = "a place that is no mount point";
+    "/sys" = "a place that is no mount point";
+    "/dev" = "a place that is no mount point";
+    "/run" = "a place that is no mount point";
+    "/tmp" = "a place that is no mount point";
+    "/mnt" = "one of the drives";
+  };
+  within = directory: path: path == directory || lib.hasPrefix "${directory}/" path;
+  checkFree =
+    argument: path:
+    let
+      taken = lib.filter (directory: within directory path) (lib.attrNames reserved);
+    in
+    if taken == [ ] then
+      path
+    else
+      fail "${argument}.${builtins.toJSON path}" "${lib.head taken} is mkGuest's own; use ${reserved.${lib.head taken}} for it";
+
+  userName = leaf "${identifier.expected} that is not root and not mvm-agent" (
+    value: identifier.check value && value != "root" && value != "mvm-agent"
+  );
+  # 65534 is nobody, and -1 means to leave an owner as it is.
+  uid = leaf "a whole number from 1 to 65533, or null" (
+    value: value == null || (isInt value && value > 0 && value < 65534)
   );
 
   arguments = {
@@ -148,8 +198,17 @@ let
     packages = field (listOf package) [ ];
     services = field (attrsOf identifier (record {
       command = required command;
+      preStart = field (nullOr command) null;
       env = field (attrsOf variableName text) { };
       user = field (nullOr userName) null;
+      seccomp = field (oneOf [
+        "essential"
+        "minimal"
+        "standard"
+        "network"
+        "unrestricted"
+      ]) "standard";
+      logFile = field (nullOr absolutePath) null;
     })) { };
     healthChecks = field (attrsOf identifier (record {
       healthCmd = required command;
@@ -170,13 +229,24 @@ let
         "json"
       ]) "exit_code";
     })) { };
+    users = field (attrsOf userName (record {
+      uid = field uid null;
+      group = field (nullOr userName) null;
+      home = field (nullOr plainPath) null;
+    })) { };
     hostname = field (nullOr hostLabel) null;
     serviceGroup = field userName "mvm";
-    rootfs = field (oneOf [
+    rootfs = field (nullOr (oneOf [
       "ext4"
       "squashfs"
-    ]) "ext4";
-    mountPoints = field (listOf absolutePath) [ ];
+    ])) null;
+    verifiedBoot = field boolean false;
+    extraFiles = field (attrsOf absolutePath (record {
+      content = field (nullOr text) null;
+      source = field (nullOr source) null;
+      mode = field (matching "three octal digits, with or without a 0 before them" "0?[0-7]{3}") "0644";
+    })) { };
+    mountPoints = field (listOf plainPath) [ ];
     resources = field (record {
       vcpus = field positive 1;
       memMib = field positive 256;
@@ -184,11 +254,57 @@ let
     }) { vcpus = 1; memMib = 256; dataMib = 0; };
     cacert = field (nullOr package) defaults.cacert;
     kernel = field (holding "vmlinux") defaults.kernel;
-    guestAgent = field (holding "bin/mvm-guest-agent") defaults.guestAgent;
+    guestAgent = field (nullOr (holding "bin/mvm-guest-agent")) null;
     freeSpaceMiB = field natural 64;
+    variant = field (oneOf [
+      "prod"
+      "dev"
+    ]) "prod";
     role = field text "tenant";
     hypervisor = field text "firecracker";
   };
+
+  # What needs more than one argument to be decided or checked.
+  settle =
+    guest:
+    let
+      rootfs =
+        if guest.rootfs != null then
+          guest.rootfs
+        else if guest.verifiedBoot then
+          "squashfs"
+        else
+          "ext4";
+      extraFile =
+        path: file:
+        let
+          place = "extraFiles.${builtins.toJSON path}";
+          below = lib.filter (other: lib.hasPrefix "${path}/" other) (lib.attrNames guest.extraFiles);
+        in
+        if (file.content == null) == (file.source == null) then
+          fail place "expected either `content` or `source`"
+        else if below != [ ] then
+          fail place "is a file, and ${builtins.toJSON (lib.head below)} would be in it"
+        else
+          file // { path = checkFree "extraFiles" path; };
+    in
+    if guest.verifiedBoot && rootfs == "ext4" then
+      fail "verifiedBoot" "expected `rootfs = \"squashfs\"`, since a root that is written to cannot be verified"
+    else if guest.verifiedBoot then
+      fail "verifiedBoot" "is not built by this version; leave it out"
+    else
+      guest
+      // {
+        inherit rootfs;
+        hostname = if guest.hostname == null then guest.name else guest.hostname;
+        guestAgent = if guest.guestAgent == null then defaults.guestAgent guest.variant else guest.guestAgent;
+        mountPoints = map (checkFree "mountPoints") guest.mountPoints;
+        extraFiles = lib.mapAttrsToList extraFile guest.extraFiles;
+        services = lib.mapAttrs (
+          name: service:
+          service // { user = if service.user == null then "svc-${name}" else service.user; }
+        ) guest.services;
+      };
 
   filled = use "" (record arguments);
 in
@@ -196,14 +312,4 @@ given:
 if !isAttrs given then
   fail "the argument" "expected an attribute set, got ${shown given}"
 else
-  let
-    guest = filled given;
-  in
-  guest
-  // {
-    hostname = if guest.hostname == null then guest.name else guest.hostname;
-    services = lib.mapAttrs (
-      name: service:
-      service // { user = if service.user == null then "svc-${name}" else service.user; }
-    ) guest.services;
-  }
+  settle (filled given)

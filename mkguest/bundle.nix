@@ -23,9 +23,9 @@ let
       serviceGroup
       resources
       mountPoints
+      variant
       ;
     inherit (stdenv.hostPlatform) system;
-    variant = "prod";
     rootfs = {
       type = guest.rootfs;
       file = "rootfs.${guest.rootfs}";

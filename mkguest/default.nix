@@ -12,13 +12,16 @@ let
   inherit (pkgs) lib;
 
   kernel = pkgs.callPackage ./kernel { };
-  agent = pkgs.callPackage ./agent { };
+  agents = {
+    prod = pkgs.callPackage ./agent { };
+    dev = pkgs.callPackage ./agent { variant = "dev"; };
+  };
 
   checkArguments = import ./arguments.nix {
     inherit lib;
     defaults = {
       inherit kernel;
-      guestAgent = agent;
+      guestAgent = variant: agents.${variant};
       cacert = pkgs.buildPackages.cacert;
     };
   };
@@ -47,5 +50,6 @@ let
     };
 in
 {
-  inherit kernel agent mkGuest;
+  inherit kernel mkGuest;
+  agent = agents.prod;
 }

@@ -98,6 +98,13 @@ rec {
     separator: f: values:
     concatStringsSep separator (map f values);
   concatMapStrings = concatMapStringsSep "";
+  concatStrings = concatStringsSep "";
+  findFirst =
+    predicate: default: values:
+    let
+      found = filter predicate values;
+    in
+    if found == [ ] then default else head found;
   hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
   hasSuffix =
     suffix: text:

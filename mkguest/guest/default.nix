@@ -11,11 +11,25 @@
 let
   users = import ./users.nix { inherit lib guest; };
 
-  checkUser = name: if guest.services ? ${name} then guest.services.${name}.user else guest.serviceGroup;
+  # A check or probe is started as the service of its name is.
+  confinement = name: {
+    user = guest.services.${name}.user or guest.serviceGroup;
+    seccomp = guest.services.${name}.seccomp or "standard";
+  };
 
-  services = lib.mapAttrs (name: service: { inherit name; inherit (service) command env user; }) guest.services;
+  services = lib.mapAttrs (name: service: {
+    inherit name;
+    inherit (service)
+      command
+      env
+      user
+      seccomp
+      ;
+    pre_start = service.preStart;
+    log_file = service.logFile;
+  }) guest.services;
 
-  integrations = lib.mapAttrs (name: check: {
+  integrations = lib.mapAttrs (name: check: confinement name // {
     inherit name;
     health_cmd = check.healthCmd;
     health_interval_secs = check.healthIntervalSecs;
@@ -24,16 +38,14 @@ let
     checkpoint_cmd = check.checkpointCmd;
     restore_cmd = check.restoreCmd;
     inherit (check) critical;
-    user = checkUser name;
   }) guest.healthChecks;
 
-  probes = lib.mapAttrs (name: probe: {
+  probes = lib.mapAttrs (name: probe: confinement name // {
     inherit name;
     inherit (probe) description cmd;
     interval_secs = probe.intervalSecs;
     timeout_secs = probe.timeoutSecs;
     output_format = probe.outputFormat;
-    user = checkUser name;
   }) guest.probes;
 
   certificates = "/etc/ssl/certs/ca-bundle.crt";
@@ -57,19 +69,29 @@ let
       ::shutdown:/usr/lib/mvm/shutdown
     '';
     "etc/mvm/environment.json" = builtins.toJSON environment;
+    "etc/mvm/mount-points" = lib.concatMapStrings (path: "${path}\n") mountPoints;
     "etc/mvm/service-group" = "${guest.serviceGroup}\n";
     "etc/mvm/service-users" = lib.concatMapStrings (name: "${name} ${services.${name}.user}\n") (
       lib.attrNames services
     );
-    "etc/mvm/variant" = "prod\n";
+    "etc/mvm/variant" = "${guest.variant}\n";
     "etc/passwd" = users.passwd;
   }
   // jsonFiles "etc/mvm/services" services
   // jsonFiles "etc/mvm/integrations.d" integrations
   // jsonFiles "etc/mvm/probes.d" probes;
 
+  # Where the data drive may be bound, beside places below /var/lib and /home.
+  mountPoints = lib.unique (
+    [
+      "/data"
+      "/srv"
+      "/work"
+    ]
+    ++ guest.mountPoints
+  );
+
   directories = [
-    "data"
     "dev"
     "etc/mvm/integrations.d"
     "etc/mvm/probes.d"
@@ -82,16 +104,29 @@ let
     "proc"
     "root"
     "run"
-    "srv"
     "sys"
     "tmp"
     "usr/lib/mvm"
     "var/lib"
     "var/log"
     "var/tmp"
-    "work"
   ]
-  ++ map (lib.removePrefix "/") guest.mountPoints;
+  ++ map (lib.removePrefix "/") mountPoints;
+
+  # What the caller adds, over whatever stands there.
+  extraFiles = map (
+    { path, content, source, ... }:
+    let
+      relative = lib.removePrefix "/" path;
+      clash = lib.filter (
+        directory: directory == relative || lib.hasPrefix "${relative}/" directory
+      ) directories;
+    in
+    if clash != [ ] then
+      throw "mkGuest: extraFiles.${builtins.toJSON path}: /${lib.head clash} is a directory in every guest; choose another path"
+    else
+      { path = relative; inherit content source; }
+  ) guest.extraFiles;
 
   certificateLinks = [
     "/etc/ssl/certs/ca-certificates.crt"
@@ -100,28 +135,42 @@ let
 in
 runCommand "guest-${guest.name}-tree"
   {
-    files = builtins.toJSON files;
-    passAsFile = [ "files" ];
+    files = builtins.toJSON (
+      lib.mapAttrsToList (path: content: { inherit path content; }) files
+      ++ lib.optional (guest.cacert != null) {
+        path = lib.removePrefix "/" certificates;
+        source = "${guest.cacert}${certificates}";
+      }
+      ++ extraFiles
+    );
+    passAsFile = [
+      "files"
+      "directories"
+    ];
     nativeBuildInputs = [ buildPackages.jq ];
-    inherit directories;
+    directories = lib.concatMapStrings (directory: "${directory}\n") directories;
     busybox = pkgsStatic.busybox;
     agent = guest.guestAgent;
     init = ./init;
     scripts = [
-      ./homes.sh
+      ./dhcp
       ./lib.sh
       ./mount-drives.sh
+      ./network.sh
       ./overlays.sh
+      ./places.sh
       ./shutdown
       ./supervise
     ];
+    inherit certificates;
+    certificateLinks = lib.optionals (guest.cacert != null) certificateLinks;
     passthru = { inherit users; };
   }
-  (
   ''
     mkdir "$out"
     cd "$out"
-    mkdir -p bin usr $directories
+    mkdir -p bin usr
+    xargs -d '\n' mkdir -p <"$directoriesPath"
 
     cp "$busybox/bin/busybox" bin/busybox
     for link in "$busybox"/bin/* "$busybox"/sbin/*; do
@@ -131,7 +180,9 @@ runCommand "guest-${guest.name}-tree"
     ln -s ../bin usr/bin
     ln -s ../bin usr/sbin
     cp "$agent/bin/mvm-guest-agent" bin/mvm-guest-agent
-    ln -s mvm-guest-agent bin/mvm-confine
+    for name in mvm-confine mvm-grow; do
+      ln -s mvm-guest-agent "bin/$name"
+    done
 
     cp "$init" init
     chmod 555 init
@@ -140,18 +191,17 @@ runCommand "guest-${guest.name}-tree"
       install -m 555 "$script" "usr/lib/mvm/''${name:33}"
     done
 
-    jq -r 'keys_unsorted[]' "$filesPath" | while read -r path; do
-      mkdir -p "$(dirname "$path")"
-      jq -j --arg path "$path" '.[$path]' "$filesPath" >"$path"
+    for link in ''${certificateLinks}; do
+      mkdir -p ".''${link%/*}"
+      ln -s "$certificates" ".$link"
+    done
+    jq -r '.[] | "\(.path)\t\(.source // "")"' "$filesPath" | while IFS=$'\t' read -r path source; do
+      mkdir -p -- "$(dirname "./$path")"
+      rm -f -- "./$path"
+      if [ -n "$source" ]; then
+        cp -- "$source" "./$path"
+      else
+        jq -j --arg path "$path" 'map(select(.path == $path)) | last | .content' "$filesPath" >"./$path"
+      fi
     done
   ''
-  + lib.optionalString (guest.cacert != null) (
-    ''
-      install -D -m 444 ${guest.cacert}/etc/ssl/certs/ca-bundle.crt ".${certificates}"
-    ''
-    + lib.concatMapStrings (link: ''
-      mkdir -p ".${dirOf link}"
-      ln -s ${certificates} ".${link}"
-    '') certificateLinks
-  )
-)

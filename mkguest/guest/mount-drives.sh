@@ -127,30 +127,40 @@ mount_secrets() {
   rmdir "$drive"
 }
 
-# Where the data drive is bound beside /mnt/data: the host's choice, checked again here.
-data_path() {
-  local path
-  path=$(kernel_argument mvm.data)
-  case $path in
-  "" | /mnt/data | *[!A-Za-z0-9._/-]* | */../* | */.. | [!/]*) ;;
-  *) echo "$path" ;;
+# Whether the data drive may be bound at $1: the host chooses, within what the image and the drive model allow.
+may_bind() {
+  case $1 in
+  *[!A-Za-z0-9._/-]* | */../* | */.. | */./* | */. | *//* | */) return 1 ;;
+  /var/lib/?* | /home/?*) ;;
+  *) grep -qxF -e "$1" /etc/mvm/mount-points ;;
   esac
+}
+
+# bind_data PATH: whatever is at /mnt/data, even if that is empty for a drive that failed, is at PATH too. No link is
+# followed on the way.
+bind_data() {
+  mkdir -p "$1" && [ "$(readlink -f "$1")" = "$1" ] && mount -o bind /mnt/data "$1" && echo "$1" >/run/mvm/data-path
 }
 
 mount_data() {
   local path
-  path=$(data_path)
+  path=$(kernel_argument mvm.data)
   if mount_drive data /dev/vdd /mnt/data "rw,$restricted,errors=remount-ro"; then
+    mvm-grow /mnt/data /dev/vdd || mark "drive data: it keeps its size"
     chown "0:$service_group" /mnt/data
     chmod 2775 /mnt/data
     state data /dev/vdd /mnt/data mounted
   else
     unavailable data /dev/vdd /mnt/data
   fi
-  if [ -n "$path" ]; then
-    [ -d "$path" ] || mkdir -p "$path"
-    mount -o bind /mnt/data "$path"
-  fi
+  case $path in
+  "" | /mnt/data) ;;
+  *)
+    if ! may_bind "$path" || ! bind_data "$path"; then
+      state data /dev/vdd /mnt/data failed "the place that the host asks for is none of this guest, or is taken"
+    fi
+    ;;
+  esac
 }
 
 printf '{"device":"/dev/vda","mountPoint":"/","state":"mounted","detail":""}\n' >/run/mvm/drives/root

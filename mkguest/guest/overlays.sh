@@ -1,7 +1,10 @@
 # shellcheck shell=dash
-# On a read-only root: overlays, kept in memory, over what programs write to.
+# On a read-only root: overlays, kept in memory, over what programs write to. An overlay's top has the permissions of
+# its upper directory.
 for directory in etc home root var; do
-  mkdir -p "/run/mvm/overlay/$directory/upper" "/run/mvm/overlay/$directory/work"
-  mount -t overlay -o "nosuid,nodev,lowerdir=/$directory,upperdir=/run/mvm/overlay/$directory/upper,workdir=/run/mvm/overlay/$directory/work" \
-    overlay "/$directory"
+  layers=/run/mvm/overlay/$directory
+  mkdir -p "$layers/work"
+  mkdir -m "$(stat -c %a "/$directory")" "$layers/upper"
+  mount -t overlay -o "nosuid,nodev,lowerdir=/$directory,upperdir=$layers/upper,workdir=$layers/work" overlay \
+    "/$directory"
 done

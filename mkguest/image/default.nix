@@ -12,6 +12,25 @@ stdenvNoCC.mkDerivation {
   name = "guest-${guest.name}-rootfs.${guest.rootfs}";
   inherit tree closure;
   inherit (guest) freeSpaceMiB;
+  # The store keeps no permissions but the one to execute: "MODE PATH" for those that are others than the usual.
+  modes = lib.concatMapStrings ({ mode, path, ... }: "${mode} ${path}\n") (
+    [
+      {
+        mode = "0700";
+        path = "/root";
+      }
+      {
+        mode = "1777";
+        path = "/tmp";
+      }
+      {
+        mode = "1777";
+        path = "/var/tmp";
+      }
+    ]
+    ++ guest.extraFiles
+  );
+  passAsFile = [ "modes" ];
   nativeBuildInputs = {
     ext4 = [ buildPackages.e2fsprogs ];
     squashfs = [ buildPackages.squashfsTools ];
@@ -23,6 +42,7 @@ stdenvNoCC.mkDerivation {
   buildCommand = ''
     export LC_ALL=C
     source ${./stream.sh}
+    makeRoot
     source ${./. + "/${guest.rootfs}.sh"}
   '';
 }

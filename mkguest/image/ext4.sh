@@ -5,7 +5,7 @@
 # 16 to a block; then bitmaps and group descriptors, below 1 in 256, and room for what directories grow by.
 read -r inodes blocks < <(
   {
-    find "$tree" -printf '%y %s\n'
+    find root -printf '%y %s\n'
     storePaths | tr '\n' '\0' | xargs -0r -I{} find {} -printf '%y %s\n'
   } | awk '
     { inodes++ }
