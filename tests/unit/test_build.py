@@ -20,7 +20,7 @@ MVM = """
 {
   outputs = { self }: {
     lib.x86_64-linux.mkGuest = guest:
-      if guest ? rootfs then throw "mkGuest: services.web.user: expected a user, got \\"root\\""
+      if guest ? rootfs then throw "mkGuest: services.web.user: admin is taken"
       else derivation {
         name = "guest-${guest.name}";
         system = "x86_64-linux";
@@ -170,11 +170,11 @@ def test_a_package_that_does_not_exist_is_named_with_its_line(tmp_path: Path, mv
 def test_what_mkguest_refuses_is_named_with_its_line(tmp_path: Path, mvm: str) -> None:
     file = specification(
         tmp_path / "spec",
-        "name: x\nservices:\n  web:\n    command: a\n    user: root\nrootfs: ext4\n",
+        "name: x\nservices:\n  web:\n    command: a\n    user: admin\nrootfs: ext4\n",
     )
     with pytest.raises(UsageError) as caught:
         build_spec(read(file), packages="nixpkgs", mvm=mvm)
-    assert str(caught.value) == f'{file}:6: services.web.user: expected a user, got "root"'
+    assert str(caught.value) == f'{file}:6: services.web.user: admin is taken'
 
 
 def test_every_nixpkgs_of_an_input_tree_is_found() -> None:
