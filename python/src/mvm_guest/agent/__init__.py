@@ -4,7 +4,7 @@ It knows one socket and the protocol, not where instances live or how they are s
 """
 
 from mvm_guest.agent.client import Agent, AgentError, AgentUnreachable
-from mvm_guest.agent.messages import CheckHealth, Integration, Probe, WorkerStatus
+from mvm_guest.agent.messages import CheckHealth, ExecResult, Integration, Probe, WorkerStatus
 from mvm_guest.agent.text import printable
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "AgentError",
     "AgentUnreachable",
     "CheckHealth",
+    "ExecResult",
     "Integration",
     "Probe",
     "WorkerStatus",

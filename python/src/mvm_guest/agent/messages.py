@@ -66,5 +66,13 @@ class ShutdownAck(_Message):
     success: bool
 
 
+class ExecResult(_Message):
+    """How a command ended that the guest ran for its host, and what it printed."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
 class Failure(_Message):
     message: str

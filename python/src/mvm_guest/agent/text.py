@@ -15,14 +15,14 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
 
 
-def printable_json(value: Any) -> Any:
+def printable_json(value: Any, *, keep: str = "") -> Any:
     """Return a JSON value with every string in it, keys included, made printable."""
     if isinstance(value, str):
-        return printable(value)
+        return printable(value, keep=keep)
     if isinstance(value, list):
-        return [printable_json(item) for item in value]
+        return [printable_json(item, keep=keep) for item in value]
     if isinstance(value, dict):
-        return {printable(key): printable_json(item) for key, item in value.items()}
+        return {printable(key): printable_json(item, keep=keep) for key, item in value.items()}
     return value
 
 
