@@ -25,6 +25,9 @@ _PROGRAM = "qemu-system-x86_64"
 _VSOCK_PROGRAM = "vhost-device-vsock"
 _VSOCK_VARIABLE = "MVM_VHOST_DEVICE_VSOCK"
 _POLL_SECONDS = 0.05
+# A guest finds the eight buses of a microvm from the last to the first, which gives drives their
+# letters. Bus 3 has interrupt 8, which is the clock's, and stays empty.
+_BUSES = (7, 6, 5, 4, 2, 1, 0)
 
 
 def launch(configuration: dict[str, Any], system: str) -> Launch:
@@ -49,19 +52,17 @@ def launch(configuration: dict[str, Any], system: str) -> Launch:
         *("-chardev", f"file,id=console,path={instance.CONSOLE}", "-serial", "chardev:console"),
         *("-kernel", boot["kernel_image_path"], "-append", boot["boot_args"]),
     ]
-    # microvm gives interrupts 12, 11, 10 and so on in the order of the devices; 8, the fifth, is the
-    # clock's. The generator of random numbers stands there and is not found by the guest, which has
-    # the processor's; drives keep their letters, since only their order among themselves counts.
-    drives = [_drive(drive) for drive in configuration["drives"]]
-    for arguments in drives[:3]:
-        vmm += arguments
+    devices = [_drive(drive) for drive in configuration["drives"]]
+    devices.append(_device("vhost-user-vsock-device,chardev=vsock"))
+    if "entropy" in configuration:
+        devices.append(_device("virtio-rng-device"))
+    for bus, arguments in zip(_BUSES, devices, strict=False):
+        vmm += [*arguments[:-1], f"{arguments[-1]},bus=virtio-mmio-bus.{bus}"]
     vmm += [
         *("-chardev", f"socket,id=vsock,path={instance.VHOST}"),
-        *("-device", "vhost-user-vsock-device,chardev=vsock"),
-        *("-device", "virtio-rng-device"),
+        # The keyboard for Ctrl-Alt-Del.
+        *("-device", "i8042"),
     ]
-    for arguments in drives[3:]:
-        vmm += arguments
     device = f"guest-cid={vsock['guest_cid']},socket={instance.VHOST},uds-path={vsock['uds_path']}"
     return Launch(
         vmm=vmm,
@@ -98,9 +99,12 @@ def _drive(drive: dict[str, Any]) -> list[str]:
         "-drive",
         f"if=none,id={id},file={drive['path_on_host']},format=raw,readonly={read_only},"
         f"cache={cache},discard=unmap",
-        "-device",
-        f"virtio-blk-device,drive={id}",
+        *_device(f"virtio-blk-device,drive={id}"),
     ]
+
+
+def _device(description: str) -> list[str]:
+    return ["-device", description]
 
 
 def _vsock_program() -> Path:
