@@ -1,7 +1,7 @@
 # Everything that a fresh machine needs is installed by these targets; see README.md.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint setup
+.PHONY: demo test lint format setup
 
 demo: setup
 	ci/demo
@@ -9,11 +9,11 @@ demo: setup
 test: setup
 	. ci/environment && .venv/bin/python -m pytest -c python/pyproject.toml --rootdir=. tests/unit tests/guest
 
-lint: .venv/installed
-	.venv/bin/ruff check python tests
-	.venv/bin/ruff format --check python tests
-	cd python && ../.venv/bin/mypy src
-	ci/install shellcheck && shellcheck --shell=dash mkguest/guest/{init,supervise,shutdown,*.sh} && shellcheck ci/{setup,demo,install}
+lint: setup
+	ci/lint
+
+format: setup
+	ci/lint --format
 
 setup: .venv/installed
 	ci/setup

@@ -43,6 +43,7 @@ let
       version,
       sha256,
       nativeBuildInputs ? [ ],
+      postPatch ? null,
     }:
     let
       lockFile = ./crates + "/${name}.lock";
@@ -51,6 +52,7 @@ let
     self.stdenv.mkDerivation {
       pname = name;
       inherit version;
+      ${if postPatch == null then null else "postPatch"} = postPatch;
       src = fetchCrate {
         inherit name version sha256;
         lock = lockFile;
@@ -98,6 +100,8 @@ in
     name = "nixfmt_rs";
     version = "0.5.3";
     sha256 = "a79a3d2c5fb02436a3bbc5ef251bfc6a06cd631e1f5aea594f0dad83c95e2a65";
+    # What it uses of the standard library has become stable after Debian's compiler.
+    postPatch = "sed -i '1i #![feature(const_vec_string_slice, integer_sign_cast)]' src/lib.rs src/main.rs";
   };
   rustPlatform = {
     inherit importCargoLock;
