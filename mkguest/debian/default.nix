@@ -31,6 +31,8 @@ else
       // import ./units.nix { inherit self lib lock; }
       // import ./packages { inherit self lib; };
 
-    extend = previous: overlay: final: (previous final) // (overlay final (previous final));
+    extend =
+      previous: overlay: final:
+      (previous final) // (overlay final (previous final));
   in
   lib.fix (builtins.foldl' extend base overlays)

@@ -47,7 +47,7 @@ let
       ${if lock == null then null else "mvmLock"} = "${lock}";
     };
 in
-{
+rec {
   debs = lib.mapAttrs (
     name: package:
     prefetched {
@@ -61,7 +61,8 @@ in
   sources = lib.mapAttrs (
     name: source:
     lib.mapAttrsToList (
-      file: { sha256, ... }:
+      file:
+      { sha256, ... }:
       prefetched {
         inherit file sha256;
         client = "apt-source";
@@ -92,6 +93,23 @@ in
       client = "cargo";
       what = "${name}@${version}";
     };
+
+  # What the lock pins and a mirror may drop: crates.io and PyPI keep every version. Of busybox-static only what was
+  # taken out of it is used.
+  pinned =
+    map
+      (file: {
+        path = file.outPath;
+        store_name = file.name;
+        sha256 = file.outputHash;
+        client = file.mvmClient;
+        what = file.mvmWhat;
+      })
+      (
+        lib.attrValues (removeAttrs debs [ "busybox-static" ])
+        ++ lib.concatLists (lib.attrValues sources)
+        ++ [ bootstrapBusybox ]
+      );
 
   inherit bootstrapBusybox lock;
 }

@@ -1,28 +1,4 @@
 # The part of nixpkgs' `lib` that this project and its guests use, under the same names.
-let
-  inherit (builtins)
-    attrNames
-    concatStringsSep
-    elem
-    elemAt
-    filter
-    functionArgs
-    genList
-    head
-    intersectAttrs
-    isAttrs
-    isFunction
-    isList
-    isString
-    length
-    listToAttrs
-    map
-    mapAttrs
-    replaceStrings
-    stringLength
-    substring
-    ;
-in
 rec {
   inherit (builtins)
     all
@@ -86,7 +62,10 @@ rec {
     left
     // mapAttrs (
       name: value:
-      if isAttrs value && isAttrs (left.${name} or null) then recursiveUpdate left.${name} value else value
+      if isAttrs value && isAttrs (left.${name} or null) then
+        recursiveUpdate left.${name} value
+      else
+        value
     ) right;
 
   optional = condition: value: if condition then [ value ] else [ ];
@@ -118,13 +97,8 @@ rec {
     if hasPrefix prefix text then substring (stringLength prefix) (stringLength text) text else text;
   removeSuffix =
     suffix: text:
-    if hasSuffix suffix text then
-      substring 0 (stringLength text - stringLength suffix) text
-    else
-      text;
-  splitString =
-    separator: text:
-    filter isString (builtins.split (escapeRegex separator) text);
+    if hasSuffix suffix text then substring 0 (stringLength text - stringLength suffix) text else text;
+  splitString = separator: text: filter isString (builtins.split (escapeRegex separator) text);
   stringToCharacters = text: genList (i: substring i 1 text) (stringLength text);
   # The number of insertions, deletions and substitutions between two strings, a row of the table after the other.
   levenshtein =
@@ -141,7 +115,9 @@ rec {
           in
           row
           ++ [
-            (min (min (elemAt row column + 1) (elemAt previous (column + 1) + 1)) (elemAt previous column + cost))
+            (min (min (elemAt row column + 1) (elemAt previous (column + 1) + 1)) (
+              elemAt previous column + cost
+            ))
           ]
         ) [ (head previous + 1) ] (genList id count);
       last = builtins.foldl' row (genList id (count + 1)) (stringToCharacters a);
@@ -185,7 +161,7 @@ rec {
       f = if isFunction file then file else import file;
       make = arguments: f arguments // { override = changes: make (arguments // changes); };
     in
-    make (intersectAttrs (functionArgs f) scope // overrides);
+    make (builtins.intersectAttrs (functionArgs f) scope // overrides);
 
   fakeHash = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 }

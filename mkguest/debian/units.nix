@@ -65,15 +65,19 @@ let
     in
     lib.replaceStrings [ "~" ] [ "-" ] (lib.elemAt parts (lib.length parts - 1));
 
-  described = name: version: package: package // {
-    pname = name;
-    inherit version;
-    debNames = [ name ];
-    isDebianPackage = true;
-    meta.mainProgram = name;
-    overrideAttrs = _: throw "${name} is a Debian package, which cannot be built anew with other attributes";
-    override = _: throw "${name} is a Debian package, which takes no arguments";
-  };
+  described =
+    name: version: package:
+    package
+    // {
+      pname = name;
+      inherit version;
+      debNames = [ name ];
+      isDebianPackage = true;
+      meta.mainProgram = name;
+      overrideAttrs =
+        _: throw "${name} is a Debian package, which cannot be built anew with other attributes";
+      override = _: throw "${name} is a Debian package, which takes no arguments";
+    };
 in
 {
   debianPackages = lib.mapAttrs (

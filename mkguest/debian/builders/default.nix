@@ -131,9 +131,7 @@ let
       meta = attributes.meta or { };
       overrideAttrs =
         changes:
-        mkDerivation place (
-          attributes // (if lib.isFunction changes then changes attributes else changes)
-        );
+        mkDerivation place (attributes // (if lib.isFunction changes then changes attributes else changes));
     }
     // lib.optionalAttrs (attributes ? pname) { inherit (attributes) pname version; };
 
@@ -155,8 +153,7 @@ let
       derivationArgs ? { },
     }:
     buildCommand: stdenv.mkDerivation (derivationArgs // { inherit name buildCommand; });
-  runCommand =
-    name: derivationArgs: runCommandWith { inherit name derivationArgs; };
+  runCommand = name: derivationArgs: runCommandWith { inherit name derivationArgs; };
 
   writeTextFile =
     {

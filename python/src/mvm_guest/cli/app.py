@@ -46,6 +46,7 @@ class DebianGroup(LazyGroup):
         "Commands": {
             "lock": ("mvm_guest.cli.debian:lock", "Refresh the lock of the debian package set."),
             "fetch": ("mvm_guest.cli.debian:fetch", "Download what a build will need."),
+            "check": ("mvm_guest.cli.debian:check", "Say what of a lock is nowhere any more."),
         }
     }
 

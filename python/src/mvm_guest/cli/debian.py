@@ -54,19 +54,43 @@ def fetch(
 ) -> None:
     """Download what building packages of the debian set needs and the Nix store lacks.
 
-    `build` does this by itself. Exits with 3 if the mirror no longer has what the lock pins.
+    `build` does this by itself.
 
     \b
     Example:
       mvm-guest debian fetch python3 jq
     """
+    from mvm_guest.nix import source
+    from mvm_guest.nix.command import path_reference
+    from mvm_guest.nix.debian.fetch import prefetch
+
+    flake = path_reference(source.debian_flake())
+    prefetch([f"{flake}#{package}" for package in packages])
+
+
+def check(
+    lock: Annotated[
+        Path | None, typer.Argument(help="The lock file, by default the tool's own.")
+    ] = None,
+) -> None:
+    """Say what a lock pins that neither the Nix store nor the mirror has any more.
+
+    Downloads the mirror's index at most. Exits with 3 if there is anything to say.
+
+    \b
+    Example:
+      mvm-guest debian check debian.lock.json
+    """
+    from mvm_guest import settings
     from mvm_guest.errors import CheckFailed
     from mvm_guest.nix import source
     from mvm_guest.nix.command import path_reference
-    from mvm_guest.nix.debian.fetch import MissingFromMirror, prefetch
+    from mvm_guest.nix.debian.apt import Apt
+    from mvm_guest.nix.debian.lock import read_lock
+    from mvm_guest.nix.debian.mirror import dropped, pinned_and_not_stored, refusal
 
-    flake = path_reference(source.debian_flake())
-    try:
-        prefetch([f"{flake}#{package}" for package in packages])
-    except MissingFromMirror as error:
-        raise CheckFailed(str(error)) from None
+    if lock:
+        read_lock(lock)
+    flake = path_reference(source.debian_flake(lock))
+    if gone := dropped(pinned_and_not_stored(flake), Apt(settings.cache_dir())):
+        raise CheckFailed(str(refusal(gone)))

@@ -1,4 +1,4 @@
-"""A private apt for Debian stable beside the host's own: its lists, its cache, nothing of the host touched.
+"""A private apt for Debian stable beside the host's own, with its own lists and cache.
 
 The mirror is the one that the machine's own apt configuration names, whatever release that is for.
 See apt.conf(5) for the ``Dir`` options and apt-get(8) for ``indextargets``.
@@ -19,7 +19,7 @@ from mvm_guest.errors import MvmError
 
 RELEASE = "trixie"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-LISTS_FRESH_SECONDS = 24 * 3600
+LISTS_FRESH_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DebFile:
 
 
 class Apt:
-    """apt-get and apt-cache on Debian stable for one architecture (Debian's name, such as ``amd64``).
+    """apt-get and apt-cache on Debian stable for one architecture, as Debian names it (``amd64``).
 
     Raises `MvmError` where the machine names no Debian mirror, and `ProgramFailed` where apt fails.
     """
@@ -47,11 +47,11 @@ class Apt:
         self.architecture = architecture
 
     def update(self, *, force: bool = False) -> None:
-        """Download the package lists, unless they are younger than a day."""
+        """Download the package lists, unless they are younger than an hour."""
         stamp = self.root / "updated"
-        if not force and stamp.exists():
-            if time.time() - stamp.stat().st_mtime < LISTS_FRESH_SECONDS:
-                return
+        age = time.time() - stamp.stat().st_mtime if stamp.exists() else LISTS_FRESH_SECONDS
+        if not force and age < LISTS_FRESH_SECONDS:
+            return
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "status").touch()
@@ -61,7 +61,7 @@ class Apt:
         stamp.touch()
 
     def closure(self, name: str) -> list[str]:
-        """The packages that apt would install for `name` on an empty system, recommendations left out."""
+        """What apt would install for `name` on an empty system, recommendations left out."""
         listing = self._run("apt-get", "install", "--simulate", name).stdout
         return re.findall(r"^Inst (\S+)", listing, re.MULTILINE)
 
@@ -70,24 +70,39 @@ class Apt:
         listing = self._run("apt-cache", "show", "--no-all-versions", *names).stdout
         return {deb.name: deb for deb in map(_deb_file, _paragraphs(listing))}
 
+    def offered(self, names: Iterable[str]) -> dict[tuple[str, str], str]:
+        """The versions that the index has of `names`: (name, version) to SHA-256."""
+        try:
+            listing = self._run("apt-cache", "show", *names).stdout
+        except process.ProgramFailed as error:
+            if "No packages found" not in error.output:
+                raise
+            return {}
+        debs = map(_deb_file, _paragraphs(listing))
+        return {(deb.name, deb.version): deb.sha256 for deb in debs}
+
     def names(self) -> list[str]:
         """Every binary package of the release."""
         return self._run("apt-cache", "pkgnames").stdout.split()
 
-    def source_files(self, name: str) -> tuple[str, dict[str, tuple[str, int]]]:
-        """The version of source package `name`, and pool path to (SHA-256, size in bytes) of its files."""
+    def sources(self, name: str) -> dict[str, dict[str, tuple[str, int]]]:
+        """The source packages `name` in the index, the newest last.
+
+        Version to the pool paths of its files, and these to (SHA-256, size in bytes).
+        """
         listing = self._run("apt-cache", "showsrc", "--only-source", name).stdout
-        newest = list(_paragraphs(listing))[-1]
-        files = {
-            f"{newest['Directory']}/{file}": (sha256, int(size))
-            for sha256, size, file in (
-                line.split() for line in newest["Checksums-Sha256"].split("\n") if line.strip()
-            )
+        return {
+            source["Version"]: {
+                f"{source['Directory']}/{file}": (sha256, int(size))
+                for sha256, size, file in map(
+                    str.split, source["Checksums-Sha256"].strip().splitlines()
+                )
+            }
+            for source in _paragraphs(listing)
         }
-        return newest["Version"], files
 
     def download(self, versions: Iterable[str], into: Path) -> None:
-        """Download binary packages, each given as ``name=version``, as files into the folder `into`."""
+        """Download binary packages, given as ``name=version``, as files into the folder `into`."""
         self._run("apt-get", "download", *versions, cwd=into)
 
     def download_source(self, name: str, version: str, into: Path) -> None:
@@ -120,7 +135,7 @@ class Apt:
 
 
 def debian_mirror() -> str:
-    """The archive that the machine's own apt downloads Debian from; ``MVM_DEBIAN_MIRROR`` overrides it."""
+    """The archive that the machine's own apt downloads Debian from, or ``MVM_DEBIAN_MIRROR``."""
     if mirror := os.environ.get("MVM_DEBIAN_MIRROR"):
         return mirror
     process.find(
@@ -134,12 +149,13 @@ def debian_mirror() -> str:
         if uri.rstrip("/").endswith("/debian"):
             return uri
     raise MvmError(
-        "no Debian mirror is configured in this machine's apt: set MVM_DEBIAN_MIRROR to the address of one"
+        "no Debian mirror is configured in this machine's apt: "
+        "set MVM_DEBIAN_MIRROR to the address of one"
     )
 
 
 def _paragraphs(listing: str) -> Iterator[dict[str, str]]:
-    """Split deb822 text (deb-control(5)) into its paragraphs; continuation lines are joined by newlines."""
+    """Split deb822 text (deb-control(5)) into paragraphs; newlines join continuation lines."""
     for block in listing.split("\n\n"):
         fields: dict[str, str] = {}
         key = ""

@@ -1,7 +1,7 @@
-"""The one program that the debian package set starts from: a static busybox, taken out of its package by hand.
+"""The one program that the debian package set starts from: a static busybox, unpacked by hand.
 
-A derivation needs a builder before it can unpack anything, so this one store path is made outside Nix and added by
-its hash, as a bootstrap tarball is in nixpkgs.
+A derivation needs a builder before it can unpack anything, so this one store path is made outside
+Nix and added by its hash, as a bootstrap tarball is in nixpkgs.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from mvm_guest.nix.debian.apt import Apt, DebFile
 STORE_NAME = "bootstrap-busybox"
 
 
-def narhash(apt: Apt, deb: DebFile, scratch: Path) -> str:
-    """Make the tree in the folder `scratch` and return its NAR hash (SRI form)."""
+def locked(apt: Apt, deb: DebFile, scratch: Path) -> str:
+    """Make the tree in the folder `scratch` and return what a lock pins it by."""
     apt.download([f"{deb.name}={deb.version}"], scratch)
-    tree = unpack(next(scratch.glob("busybox-static_*.deb")), scratch)
+    return nar_hash(unpack(next(scratch.glob("busybox-static_*.deb")), scratch))
+
+
+def nar_hash(tree: Path) -> str:
+    """The SRI form of the hash that the store knows a tree by."""
     return process.run(nix("hash", "path", tree)).stdout.strip()
 
 
 def unpack(deb: Path, into: Path) -> Path:
-    """Write ``bin/busybox`` of the package `deb` below ``into/bootstrap-busybox`` and return that folder."""
+    """Write ``bin/busybox`` of the package `deb` below ``into/bootstrap-busybox``; return that."""
     tree = into / STORE_NAME
     shutil.rmtree(tree, ignore_errors=True)
     (tree / "bin").mkdir(parents=True)
@@ -42,7 +46,10 @@ def unpack(deb: Path, into: Path) -> Path:
 
 
 def _member(deb: Path, name: str) -> bytes:
-    """A member of an ar(5) archive, the format of a .deb (deb(5)): 60-byte headers, members padded to even sizes."""
+    """A member of an ar(5) archive, the format of a .deb (deb(5)).
+
+    Headers have 60 bytes, and members are padded to even sizes.
+    """
     archive = deb.read_bytes()
     position = 8
     while position + 60 <= len(archive):

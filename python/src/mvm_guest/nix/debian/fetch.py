@@ -1,7 +1,7 @@
-"""Puts what the debian package set pins into the Nix store, each file downloaded by its own registry's client.
+"""Puts what the debian package set pins into the Nix store, downloaded by each registry's client.
 
-The Nix side marks its fixed-output derivations (``mkguest/debian/fetch.nix``); here a dry run says which of them a
-build still lacks, and only those are downloaded, checked by hash, and added.
+The Nix side marks its fixed-output derivations (``mkguest/debian/fetch.nix``); here a dry run says
+which of them a build still lacks, and only those are downloaded, checked by hash, and added.
 """
 
 from __future__ import annotations
@@ -15,34 +15,16 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mvm_guest import process, settings
-from mvm_guest.errors import MvmError
 from mvm_guest.nix import source
 from mvm_guest.nix.command import nix, path_reference
 from mvm_guest.nix.debian import bootstrap, wheels
 from mvm_guest.nix.debian.apt import Apt
+from mvm_guest.nix.debian.mirror import REFRESH, MissingFromMirror, PinnedFile, dropped, refusal
 
 BATCH = 25
-REFRESH = "`mvm-guest debian lock` makes a lock of what the mirror has now"
-
-
-class MissingFromMirror(MvmError):
-    """The lock pins what its registry no longer has, or has with another content."""
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A file that a build needs and the store lacks: its store name, its hash, and whose client downloads it."""
-
-    store_name: str
-    sha256: str
-    client: str
-    what: str
-    lock: str
-
 
 Report = Callable[[str], None]
 
@@ -50,13 +32,13 @@ Report = Callable[[str], None]
 def prefetch(arguments: Sequence[str], report: Report | None = None) -> None:
     """Download what ``nix build ARGUMENTS`` needs of the debian package set and the store lacks.
 
-    Raises `MissingFromMirror` naming each file that cannot be had, and leaves those that could in the store.
+    Raises `MissingFromMirror`, which names all that cannot be had, before anything is downloaded.
     """
     report = report or _say
     missing = find_missing(arguments)
     if not missing:
         return
-    by_client: dict[str, list[Missing]] = {}
+    by_client: dict[str, list[PinnedFile]] = {}
     for one in missing:
         by_client.setdefault(one.client, []).append(one)
     cache = settings.cache_dir()
@@ -66,15 +48,23 @@ def prefetch(arguments: Sequence[str], report: Report | None = None) -> None:
         apt = Apt(cache)
         if by_client.keys() & {"apt", "apt-source", "bootstrap"}:
             report("reading the package lists of Debian stable")
-            apt.update()
-        _bootstrap(by_client.pop("bootstrap", []), apt, scratch)
-        _debs(by_client.pop("apt", []), apt, scratch, report)
-        _sources(by_client.pop("apt-source", []), apt, scratch, report)
+            if gone := dropped(missing, apt):
+                raise refusal(gone)
+        try:
+            _bootstrap(by_client.pop("bootstrap", []), apt, scratch)
+            _debs(by_client.pop("apt", []), apt, scratch, report)
+            _sources(by_client.pop("apt-source", []), apt, scratch, report)
+        except process.ProgramFailed:
+            # The mirror may have moved on after its index was read.
+            apt.update(force=True)
+            if gone := dropped(missing, apt):
+                raise refusal(gone) from None
+            raise
         _wheels(by_client.pop("pip", []), scratch, report)
         _crates(by_client.pop("cargo", []), scratch, report)
 
 
-def find_missing(arguments: Sequence[str]) -> list[Missing]:
+def find_missing(arguments: Sequence[str]) -> list[PinnedFile]:
     """What a dry run of ``nix build ARGUMENTS`` would have to download."""
     plan = process.run(nix("build", "--dry-run", *arguments)).stderr
     derivations = re.findall(r"^\s+(/\S+\.drv)$", plan, re.MULTILINE)
@@ -82,7 +72,7 @@ def find_missing(arguments: Sequence[str]) -> list[Missing]:
         return []
     described = json.loads(process.run(nix("show-derivation", *derivations)).stdout)
     return [
-        Missing(
+        PinnedFile(
             store_name=env["name"],
             sha256=env["outputHash"],
             client=env["mvmClient"],
@@ -94,61 +84,39 @@ def find_missing(arguments: Sequence[str]) -> list[Missing]:
     ]
 
 
-def _bootstrap(missing: Iterable[Missing], apt: Apt, scratch: Path) -> None:
+def _bootstrap(missing: Iterable[PinnedFile], apt: Apt, scratch: Path) -> None:
     for one in missing:
         folder = scratch / "bootstrap"
         folder.mkdir()
-        _apt_download(apt, [one.what], folder)
+        apt.download([one.what], folder)
         tree = bootstrap.unpack(next(folder.glob("*.deb")), folder)
+        if bootstrap.nar_hash(tree) != one.sha256:
+            raise _changed([one.what])
         _add(tree, "--recursive")
 
 
-def _debs(missing: Sequence[Missing], apt: Apt, scratch: Path, report: Report) -> None:
+def _debs(missing: Sequence[PinnedFile], apt: Apt, scratch: Path, report: Report) -> None:
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
         report(f"downloading Debian packages ({start + len(batch)} of {len(missing)})")
         folder = scratch / f"debs-{start}"
         folder.mkdir()
-        _apt_download(apt, [one.what for one in batch], folder)
+        apt.download([one.what for one in batch], folder)
         _add_checked(batch, folder.iterdir())
         shutil.rmtree(folder)
 
 
-def _apt_download(apt: Apt, versions: list[str], folder: Path) -> None:
-    """Download, and where versions are gone, look once more with fresh lists before naming them."""
-    try:
-        apt.download(versions, folder)
-    except process.ProgramFailed:
-        apt.update(force=True)
-        try:
-            apt.download(versions, folder)
-        except process.ProgramFailed as error:
-            gone = re.findall(r"Version '([^']+)' for '([^']+)' was not found", error.output)
-            unknown = re.findall(r"Unable to locate package (\S+)", error.output)
-            if not gone and not unknown:
-                raise
-            named = [f"{name} {version}" for version, name in gone] + unknown
-            raise MissingFromMirror(
-                f"the Debian mirror no longer has {', '.join(named)}, which the lock pins: {REFRESH}"
-            ) from None
-
-
-def _sources(missing: Sequence[Missing], apt: Apt, scratch: Path, report: Report) -> None:
+def _sources(missing: Sequence[PinnedFile], apt: Apt, scratch: Path, report: Report) -> None:
     for what in sorted({one.what for one in missing}):
         report(f"downloading the source of {what}")
         folder = scratch / f"source-{what}"
         folder.mkdir()
         name, _, version = what.partition("=")
-        try:
-            apt.download_source(name, version, folder)
-        except process.ProgramFailed as error:
-            raise MissingFromMirror(
-                f"the Debian mirror no longer has the source of {name} {version}, which the lock pins: {REFRESH}"
-            ) from error
+        apt.download_source(name, version, folder)
         _add_checked([one for one in missing if one.what == what], folder.iterdir())
 
 
-def _wheels(missing: Sequence[Missing], scratch: Path, report: Report) -> None:
+def _wheels(missing: Sequence[PinnedFile], scratch: Path, report: Report) -> None:
     for one in missing:
         report(f"downloading {one.what}")
         folder = scratch / f"wheel-{one.what}"
@@ -157,8 +125,8 @@ def _wheels(missing: Sequence[Missing], scratch: Path, report: Report) -> None:
         _add_checked([one], [wheels.download(project, version, folder)])
 
 
-def _crates(missing: Sequence[Missing], scratch: Path, report: Report) -> None:
-    """Let the set's own cargo download every crate of each lock file that a build lacks crates of."""
+def _crates(missing: Sequence[PinnedFile], scratch: Path, report: Report) -> None:
+    """Let the set's own cargo download all crates of each lock that a build lacks crates of."""
     if not missing:
         return
     cargo = _cargo()
@@ -181,10 +149,10 @@ def _crates(missing: Sequence[Missing], scratch: Path, report: Report) -> None:
         _add_checked(wanted, home.glob("registry/cache/*/*.crate"))
 
 
-def _manifest(lock: Path, wanted: Iterable[Missing]) -> str:
-    """A manifest that depends on exactly the crates of a Cargo.lock, and on `wanted`, which may be the lock's own crate.
+def _manifest(lock: Path, wanted: Iterable[PinnedFile]) -> str:
+    """A manifest that depends on exactly the crates of a Cargo.lock, and on `wanted`.
 
-    They fit together, for one lock holds them.
+    They fit together, for one lock holds them; its own crate may be among `wanted`.
     """
     locked = tomllib.loads(lock.read_text())["package"]
     crates = {
@@ -211,24 +179,28 @@ def _cargo() -> Path:
     return Path(built[0]["outputs"]["out"]) / "bin" / "cargo"
 
 
-def _add_checked(wanted: Iterable[Missing], files: Iterable[Path]) -> None:
-    """Add each of `wanted` from the one of `files` that has its hash. Raises `MissingFromMirror` for the others."""
+def _add_checked(wanted: Sequence[PinnedFile], files: Iterable[Path]) -> None:
+    """Add each of `wanted` from the one of `files` that has its hash.
+
+    Raises `MissingFromMirror` for the others.
+    """
     by_hash = {}
     for file in files:
         if file.is_file():
             with file.open("rb") as content:
                 by_hash[hashlib.file_digest(content, "sha256").hexdigest()] = file
-    changed = []
+    changed = [one.what for one in wanted if one.sha256 not in by_hash]
     for one in wanted:
-        file = by_hash.get(one.sha256)
-        if file is None:
-            changed.append(one.what)
-        else:
-            _add(file.rename(file.with_name(one.store_name)))
+        if found := by_hash.get(one.sha256):
+            _add(found.rename(found.with_name(one.store_name)))
     if changed:
-        raise MissingFromMirror(
-            f"what was downloaded for {', '.join(changed)} is not what the lock pins (its hash differs): {REFRESH}"
-        )
+        raise _changed(changed)
+
+
+def _changed(what: Sequence[str]) -> MissingFromMirror:
+    return MissingFromMirror(
+        f"what was downloaded for {', '.join(what)} is not what the lock pins: {REFRESH}"
+    )
 
 
 def _add(path: Path, *options: str) -> None:

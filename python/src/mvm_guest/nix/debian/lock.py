@@ -1,7 +1,8 @@
 """Locks the debian package set: names in, a file that pins every package of their closures out.
 
-What to lock stands in ``names.json``; the result, ``lock.json``, holds versions, pool paths, hashes and the resolved
-dependencies, and names no host. ``fetch`` downloads what a lock names; the Nix side reads the same file.
+What to lock stands in ``names.json``; the result, ``lock.json``, holds versions, pool paths, hashes
+and the resolved dependencies, and names no host. ``fetch`` downloads what a lock names; the Nix
+side reads the same file.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def make_lock(
     scratch: Path,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Resolve everything that `names` (the content of ``names.json``) and `extra` (package names) ask for.
+    """Resolve everything that `names` (``names.json``) and `extra` (package names) ask for.
 
-    Returns the content of ``lock.json``. Raises `UsageError` for a package that the release does not have.
+    Returns the content of ``lock.json``. Raises `UsageError` for a package that the release lacks.
     """
     extra = sorted(set(extra))
     apt.update(force=True)
@@ -57,7 +58,7 @@ def make_lock(
     }
     sources = {}
     for name in names["sources"]:
-        version, files = apt.source_files(name)
+        version, files = list(apt.sources(name).items())[-1]
         wanted_files = {
             path: {"sha256": sha256, "size": size}
             for path, (sha256, size) in files.items()
@@ -84,19 +85,20 @@ def make_lock(
         "wheels": {
             name: wheels.resolve(name, version) for name, version in names["wheels"].items()
         },
-        "bootstrap": bootstrap.narhash(apt, debs["busybox-static"], scratch),
+        "bootstrap": bootstrap.locked(apt, debs["busybox-static"], scratch),
     }
 
 
 def write_lock(lock: Mapping[str, Any], file: Path) -> None:
-    """Write `lock` to `file` atomically, sorted, so that two runs on the same archive give the same bytes."""
+    """Write `lock` to `file` atomically and sorted: the same archive gives the same bytes."""
     text = json.dumps(lock, indent=1, sort_keys=True) + "\n"
     with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, prefix=".lock-") as beside:
         beside.write(text)
         beside.flush()
         os.fsync(beside.fileno())
-    os.chmod(beside.name, 0o644)
-    os.replace(beside.name, file)
+    written = Path(beside.name)
+    written.chmod(0o644)
+    written.replace(file)
 
 
 def read_lock(file: Path) -> dict[str, Any]:
@@ -127,10 +129,10 @@ def _check_exist(extra: Iterable[str], apt: Apt) -> None:
 def _resolve(
     debs: Mapping[str, DebFile], left_out: Mapping[str, list[str]]
 ) -> dict[str, list[str]]:
-    """For each package the packages that satisfy its dependencies: of each alternative the first one chosen.
+    """For each package those that satisfy its dependencies: of each alternative the first chosen.
 
-    `left_out` names, for a package or for all (``*``), dependencies that only maintainer scripts or features use that
-    the set does without.
+    `left_out` names, for a package or for all (``*``), dependencies that only maintainer scripts
+    use, or features that the set does without.
     """
     providers: dict[str, list[str]] = {}
     for deb in debs.values():
@@ -150,7 +152,7 @@ def _resolve(
             ]
             if not found:
                 raise MvmError(
-                    f"nothing that apt chose satisfies {deb.name}'s dependency on {' | '.join(group)}"
+                    f"{deb.name} depends on {' | '.join(group)}, and apt chose nothing for that"
                 )
             targets.add(found[0])
         edges[deb.name] = sorted(targets - {deb.name})
@@ -171,7 +173,10 @@ def _reachable(start: Iterable[str], edges: Mapping[str, list[str]]) -> set[str]
 def _units(
     edges: Mapping[str, list[str]], together: Mapping[str, list[str]]
 ) -> dict[str, list[str]]:
-    """Group packages that must share a store path: cycles, and those that `together` names. Unit to its members."""
+    """Group packages that must share a store path: cycles, and those that `together` names.
+
+    Returns unit to its members.
+    """
     group_of = {member: name for name, members in together.items() for member in members}
     contracted: dict[str, set[str]] = {}
     members_of: dict[str, set[str]] = {}
