@@ -154,10 +154,11 @@ runCommand "guest-${guest.name}-tree"
     init = ./init;
     scripts = [
       ./dhcp
+      ./fstab
+      ./fstab.overlays
       ./lib.sh
       ./mount-drives.sh
       ./network.sh
-      ./overlays.sh
       ./places.sh
       ./shutdown
       ./supervise
@@ -182,6 +183,13 @@ runCommand "guest-${guest.name}-tree"
     cp "$agent/bin/mvm-guest-agent" bin/mvm-guest-agent
     for name in mvm-confine mvm-grow; do
       ln -s mvm-guest-agent "bin/$name"
+    done
+
+    # What the kernel does not put into /dev.
+    mkdir -p usr/lib/mvm/dev/pts usr/lib/mvm/dev/shm
+    ln -s /proc/self/fd usr/lib/mvm/dev/fd
+    for stream in 0=stdin 1=stdout 2=stderr; do
+      ln -s "fd/''${stream%=*}" "usr/lib/mvm/dev/''${stream#*=}"
     done
 
     cp "$init" init

@@ -19,10 +19,11 @@ root_type() {
 
 # The value of the kernel argument $1; nothing if it is not given.
 kernel_argument() {
-  local word
+  local line word
+  read -r line </proc/cmdline
   # The command line is words; none of its values is a pattern, since none is expanded here.
   set -f
-  for word in $(cat /proc/cmdline); do
+  for word in $line; do
     case $word in
     "$1="*) echo "${word#*=}" ;;
     esac

@@ -16,29 +16,41 @@ empty() {
   mount -t tmpfs -o "ro,$restricted,size=4k,mode=0555" tmpfs "$1"
 }
 
-# label DEVICE: the volume name of an ext4 superblock (16 bytes at 1144); nothing where its magic is not there.
-label() {
-  if [ "$(hexdump -s 1080 -n 2 -e '2/1 "%02x"' "$1")" = 53ef ]; then
-    dd if="$1" bs=8 skip=143 count=2 2>/dev/null | tr -d '\000'
-  fi
+# superblock DEVICE: the first 136 bytes of an ext4 superblock (ext4's documentation, "Super Block") as 34 words of 32
+# bits in hexadecimal.
+superblock() {
+  hexdump -s 1024 -n 136 -v -e '34/4 "%08x "' "$1"
 }
 
-# The superblock says that the kernel found errors (bit 1 of s_state, at 1082).
-has_errors() {
-  [ "$(($(hexdump -s 1082 -n 1 -e '1/1 "%d"' "$1") & 2))" -ne 0 ]
+# The 16 bytes of a label as such words.
+label_of() {
+  case $1 in
+  config) echo "2d6d766d 666e6f63 00006769 00000000" ;;
+  secrets) echo "2d6d766d 72636573 00737465 00000000" ;;
+  data) echo "2d6d766d 61746164 00000000 00000000" ;;
+  esac
 }
 
-# mount_drive NAME DEVICE WHERE OPTIONS: mount a labelled ext4, or say in `problem` why not.
+# mount_drive NAME DEVICE WHERE OPTIONS: mount a labelled ext4, or say in `problem` why not. Leaves the number of its
+# KiB in `kib`.
 mount_drive() {
+  local name=$1 device=$2 where=$3 options=$4
   problem=
-  if [ ! -b "$2" ]; then
-    problem="$2 does not exist"
-  elif [ "$(label "$2")" != "mvm-$1" ]; then
-    problem="$2 is no ext4 file system with the label mvm-$1"
-  elif has_errors "$2"; then
-    problem="the file system on $2 is marked as having errors: check it with e2fsck before the next start"
-  elif ! mount -t ext4 -o "$4" "$2" "$3"; then
-    problem="$2 cannot be mounted"
+  if [ ! -b "$device" ]; then
+    problem="$device does not exist"
+    return 1
+  fi
+  # shellcheck disable=SC2046 # words
+  set -- $(superblock "$device")
+  # The label; then, in one word, the magic number and above it the state, whose bit 1 says that the kernel found errors.
+  if [ "${31-} ${32-} ${33-} ${34-}" != "$(label_of "$name")" ] || [ "${15#????}" != ef53 ]; then
+    problem="$device is no ext4 file system with the label mvm-$name"
+  elif [ "$((0x${15%????} & 2))" -ne 0 ]; then
+    problem="the file system on $device is marked as having errors: check it with e2fsck before the next start"
+  elif ! mount -t ext4 -o "$options" "$device" "$where"; then
+    problem="$device cannot be mounted"
+  else
+    kib=$((0x$2 << (0x$7 & 7)))
   fi
   [ -z "$problem" ]
 }
@@ -64,44 +76,42 @@ mount_config() {
 # copy_secrets FROM TO: files and directories only, no links followed; `cp` fails where the space does not do.
 copy_secrets() {
   cp -R -P "$1/." "$2/" || return 1
-  rm -rf "$2/lost+found"
-  find "$2" ! -type f ! -type d -delete
+  find "$2" ! -type f ! -type d -delete -o -path "$2/lost+found" -delete
   chown -R "0:$service_group" "$2"
-  find "$2" -type f -exec chmod 0440 {} +
-  find "$2" -type d -exec chmod 0550 {} +
+  # A directory alone may be entered, whatever the drive says.
+  chmod -R a-x,u=rX,g=rX,o= "$2"
 }
 
-# What is addressed to one service: NAME/ and NAME.* at the top.
-drop_addressed() {
-  local name
-  while read -r name _; do
-    [ ! -d "$1/$name" ] || rm -rf "${1:?}/$name"
-    rm -rf "$1/$name".*
-  done </etc/mvm/service-users
-}
-
-give_addressed() {
-  local name user file
+# each_addressed WHERE FUNCTION: call the function with each path at the top of WHERE that is for one service, NAME/ or
+# NAME.*, with that service's directory, and with its user.
+each_addressed() {
+  local name user path
   while read -r name user; do
-    [ ! -f "$1/$name" ] || rm "$1/$name"
-    for file in "$1/$name".*; do
-      [ -e "$file" ] || continue
-      mkdir -p "$1/$name"
-      chmod 0750 "$1/$name"
-      mv "$file" "$1/$name/"
+    [ ! -d "$1/$name" ] || "$2" "$1/$name" "$1/$name" "$user"
+    for path in "$1/$name".*; do
+      [ ! -e "$path" ] || "$2" "$path" "$1/$name" "$user"
     done
-    if [ -d "$1/$name" ]; then
-      chown -R "$user:0" "$1/$name"
-      find "$1/$name" -type f -exec chmod 0400 {} +
-      find "$1/$name" -type d -exec chmod 0500 {} +
-    fi
   done </etc/mvm/service-users
+}
+
+drop() {
+  rm -rf "$1"
+}
+
+# give PATH DIRECTORY USER: put the path into the service's own directory, for its user alone.
+give() {
+  if [ "$1" != "$2" ]; then
+    # A file of the service's own name is for all, and stands in the way.
+    [ ! -f "$2" ] || rm "$2"
+    mkdir -p "$2"
+    mv "$1" "$2/"
+  fi
+  chown -R "$3:0" "$2"
+  chmod -R u=rX,g=,o= "$2"
 }
 
 mount_secrets() {
   local drive=/run/mvm/secrets-drive
-  mkdir -m 0700 "$drive"
-  mkdir /run/mvm-secrets
   if ! mount_drive secrets /dev/vdc "$drive" "ro,$restricted"; then
     empty /run/mvm-secrets
     unavailable secrets /dev/vdc /mnt/secrets
@@ -110,21 +120,21 @@ mount_secrets() {
   for place in /mnt/secrets /run/mvm-secrets; do
     mount -t tmpfs -o "$restricted,size=4m,mode=0550" tmpfs "$place"
   done
-  if copy_secrets "$drive" /mnt/secrets && copy_secrets "$drive" /run/mvm-secrets; then
-    drop_addressed /mnt/secrets
-    give_addressed /run/mvm-secrets
+  if copy_secrets "$drive" /mnt/secrets && cp -a /mnt/secrets/. /run/mvm-secrets/; then
+    each_addressed /mnt/secrets drop
+    each_addressed /run/mvm-secrets give
     for place in /mnt/secrets /run/mvm-secrets; do
       mount -o "remount,ro,$restricted" "$place"
     done
     state secrets /dev/vdc /mnt/secrets mounted
   else
-    umount /mnt/secrets /run/mvm-secrets
+    umount /mnt/secrets
+    umount /run/mvm-secrets
     problem="the secrets do not fit into 4 MiB"
     empty /run/mvm-secrets
     unavailable secrets /dev/vdc /mnt/secrets
   fi
   umount "$drive"
-  rmdir "$drive"
 }
 
 # Whether the data drive may be bound at $1: the host chooses, within what the image and the drive model allow.
@@ -143,12 +153,14 @@ bind_data() {
 }
 
 mount_data() {
-  local path
+  local path sectors
   path=$(kernel_argument mvm.data)
   if mount_drive data /dev/vdd /mnt/data "rw,$restricted,errors=remount-ro"; then
-    mvm-grow /mnt/data /dev/vdd || mark "drive data: it keeps its size"
-    chown "0:$service_group" /mnt/data
-    chmod 2775 /mnt/data
+    read -r sectors </sys/class/block/vdd/size
+    if [ "$kib" -lt "$((sectors / 2 - 1024))" ]; then
+      mvm-grow /mnt/data /dev/vdd || mark "drive data: it keeps its size"
+    fi
+    install -d -o 0 -g "$service_group" -m 2775 /mnt/data
     state data /dev/vdd /mnt/data mounted
   else
     unavailable data /dev/vdd /mnt/data

@@ -4,12 +4,7 @@
 while IFS=: read -r _ _ uid gid _ home _; do
   case $home in
   / | /root) ;;
-  *)
-    if [ ! -d "$home" ]; then
-      mkdir -p "${home%/*}/" && mkdir -m 0750 "$home" && chown "$uid:$gid" "$home"
-    fi
-    ;;
+  *) [ -d "$home" ] || install -d -o "$uid" -g "$gid" -m 0750 "$home" ;;
   esac
 done </etc/passwd
-chown "0:$service_group" /var/log
-chmod 3775 /var/log
+install -d -o 0 -g "$service_group" -m 3775 /var/log
