@@ -1,13 +1,20 @@
 # Everything that a fresh machine needs is installed by these targets; see README.md.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint format setup
+.PHONY: demo test soak bench lint format setup
 
 demo: setup
 	ci/demo
 
 test: setup
 	. ci/environment && .venv/bin/python -m pytest -c python/pyproject.toml --rootdir=. tests/unit tests/guest
+
+# What takes long; MVM_SOAK_TIMES says how often each is done.
+soak: setup
+	. ci/environment && .venv/bin/python -m pytest -c python/pyproject.toml --rootdir=. -m soak tests/guest
+
+bench: setup
+	. ci/environment && .venv/bin/python tests/bench/run.py --json .cache/bench.json
 
 lint: setup
 	ci/lint

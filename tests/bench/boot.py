@@ -19,7 +19,7 @@ from mvm_guest.registry.firecracker import base_configuration
 from mvm_guest.vm import instance, qemu
 
 INIT = b"Run /init as init process"
-_PATIENCE = 20.0
+_PATIENCE = 30.0
 
 
 @contextlib.contextmanager
