@@ -54,6 +54,7 @@ in
 
   e2fsprogs = callPackage ./e2fsprogs.nix { };
   cacert = callPackage ./cacert.nix { };
+  firecracker = callPackage ./firecracker.nix { };
   linux_6_12 = callPackage ./linux.nix { };
   nodejs_22 = callPackage ./nodejs.nix { };
   nodejs = self.nodejs_22;

@@ -11,6 +11,8 @@ from mvm_guest import process
 
 PLATFORM = "manylinux_2_28_x86_64"
 OLDER_PLATFORM = "manylinux2014_x86_64"
+# Debian stable's, whatever this process is: only files are taken out of a wheel.
+PYTHON = "3.13"
 
 
 def resolve(project: str, version: str) -> dict[str, str | int]:
@@ -29,6 +31,6 @@ def resolve(project: str, version: str) -> dict[str, str | int]:
 def download(project: str, version: str, into: Path) -> Path:
     """Download the wheel into the folder `into`. Raises `ProgramFailed` where pip cannot."""
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    argv += ["--platform", PLATFORM, "--platform", OLDER_PLATFORM, "--dest", str(into)]
-    process.run([*argv, f"{project}=={version}"])
+    argv += ["--platform", PLATFORM, "--platform", OLDER_PLATFORM, "--python-version", PYTHON]
+    process.run([*argv, "--dest", str(into), f"{project}=={version}"])
     return next(into.glob("*.whl"))
