@@ -174,8 +174,10 @@ impl Broker {
             kind: definition.kind,
             name: definition.name.clone(),
             user: definition.user.clone(),
+            tier: definition.tier,
             command: definition.command.clone().into_bytes(),
             environment: BTreeMap::new(),
+            log_file: None,
         };
         let error = match set_up(&writing) {
             Ok(()) => {

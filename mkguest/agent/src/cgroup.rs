@@ -1,4 +1,4 @@
-//! The cgroup (version 2) of a service, check or probe. Who belongs in it is left to
+//! The cgroup (version 2) of a service, its log, a check or probe. Who belongs in it is left to
 //! the callers.
 
 use crate::site::Site;
@@ -8,12 +8,13 @@ use std::io;
 const PARENT: &str = "/sys/fs/cgroup/mvm";
 
 /// What a cgroup is for: its first word, so that a service, a check and a probe of one
-/// name have each their own.
+/// name have each their own, and the writer of the service's log too.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Service,
     Check,
     Probe,
+    Log,
 }
 
 fn path(kind: Kind, name: &str) -> String {
@@ -21,6 +22,7 @@ fn path(kind: Kind, name: &str) -> String {
         Kind::Service => "service",
         Kind::Check => "check",
         Kind::Probe => "probe",
+        Kind::Log => "log",
     };
     format!("{PARENT}/{kind}-{name}")
 }

@@ -5,6 +5,7 @@ use crate::cgroup::Kind;
 use crate::drives;
 use crate::site::Site;
 use crate::text;
+use crate::tiers::Tier;
 use serde::Deserialize;
 use std::fs;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub struct Definition {
     pub kind: Kind,
     pub name: String,
     pub user: String,
+    pub tier: Tier,
     pub command: String,
     pub interval: Duration,
     pub timeout: Duration,
@@ -43,6 +45,8 @@ struct Check {
     #[serde(default)]
     startup_grace_secs: u32,
     user: Option<String>,
+    #[serde(default)]
+    seccomp: Tier,
 }
 
 /// `/etc/mvm/probes.d/<n>.json`, as far as running the probe needs it.
@@ -57,6 +61,8 @@ struct Probe {
     #[serde(default)]
     output_format: OutputFormat,
     user: Option<String>,
+    #[serde(default)]
+    seccomp: Tier,
 }
 
 #[derive(Default, Deserialize, PartialEq)]
@@ -132,6 +138,7 @@ fn check(content: &[u8], group: &str) -> Result<Definition, String> {
         kind: Kind::Check,
         name: check.name,
         user: check.user.unwrap_or_else(|| group.to_owned()),
+        tier: check.seccomp,
         command: check.health_cmd,
         interval: seconds(check.health_interval_secs),
         timeout: seconds(check.health_timeout_secs),
@@ -146,6 +153,7 @@ fn probe(content: &[u8], group: &str) -> Result<Definition, String> {
         kind: Kind::Probe,
         name: probe.name,
         user: probe.user.unwrap_or_else(|| group.to_owned()),
+        tier: probe.seccomp,
         command: probe.cmd,
         interval: seconds(probe.interval_secs),
         timeout: seconds(probe.timeout_secs),
@@ -172,6 +180,7 @@ mod tests {
                 kind: Kind::Check,
                 name: "web".to_owned(),
                 user: "mvm".to_owned(),
+                tier: Tier::Standard,
                 command: "true".to_owned(),
                 interval: Duration::from_secs(30),
                 timeout: Duration::from_secs(10),
@@ -189,6 +198,18 @@ mod tests {
         assert_eq!(parsed.command, "a 'b' \"$c\" `d`\n\\ ${e} é");
         assert_eq!(parsed.user, "u");
         assert!(parsed.is_json);
+    }
+
+    #[test]
+    fn a_tier_is_taken_and_an_unknown_one_refused() {
+        let of = |tier: &str| {
+            let content = format!(r#"{{"name": "x", "cmd": "", "seccomp": "{tier}"}}"#);
+            probe(content.as_bytes(), "mvm")
+        };
+        assert_eq!(of("minimal").unwrap().tier, Tier::Minimal);
+        let error = of("Minimal").unwrap_err();
+        assert!(error.contains("unknown variant `Minimal`"), "{error}");
+        assert!(error.contains("`essential`"), "{error}");
     }
 
     #[test]

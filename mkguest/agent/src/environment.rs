@@ -4,11 +4,15 @@
 use crate::accounts::Account;
 use crate::site::Site;
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStringExt;
 
 const BASE: &str = "/etc/mvm/environment.json";
 const CONFIG_DRIVE: &str = "/mnt/config/mvm-env.env";
+
+/// What every shell exports unasked.
+const SHELLS_OWN: [&[u8]; 4] = [b"OLDPWD", b"PWD", b"SHLVL", b"_"];
 
 /// An environment, and how many lines of the config drive's file were left out of it.
 pub struct Environment {
@@ -70,6 +74,25 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 impl Environment {
+    /// What is left of this environment, and what has come to it, in a shell's hands that
+    /// exported `exported`.
+    pub fn through_shell(
+        &self,
+        exported: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Environment {
+        let exported = exported
+            .into_iter()
+            .map(|(key, value)| (key.into_vec(), value.into_vec()))
+            .filter(|(key, _)| !SHELLS_OWN.contains(&&key[..]) || self.variables.contains_key(key));
+        // Some shells hand on no variable that they could not name.
+        let unnameable = self.variables.iter().filter(|(key, _)| !is_key(key));
+        let unnameable = unnameable.map(|(key, value)| (key.clone(), value.clone()));
+        Environment {
+            variables: unnameable.chain(exported).collect(),
+            skipped_lines: 0,
+        }
+    }
+
     /// The variables as a program gets them; the error names one that holds a NUL.
     pub fn strings(&self) -> Result<Vec<CString>, String> {
         self.variables
@@ -116,6 +139,32 @@ mod tests {
         assert_eq!(skipped, 8);
         assert_eq!(variables.len(), 1);
         assert_eq!(variables[&b"A"[..]], b"before");
+    }
+
+    #[test]
+    fn a_shell_changes_removes_and_adds_variables_but_not_by_its_own_habits() {
+        let variables = [("A", "1"), ("B", "1"), ("SHLVL", "5"), ("not.a.name", "1")];
+        let variables = variables.map(|(key, value)| (key.into(), value.into()));
+        let before = Environment {
+            variables: variables.into(),
+            skipped_lines: 1,
+        };
+        let exported = [
+            ("A", "2"),
+            ("C", "3"),
+            ("PWD", "/"),
+            ("SHLVL", "6"),
+            ("_", "x"),
+        ];
+        let exported = exported.map(|(key, value)| (key.into(), value.into()));
+        let after: Vec<String> = before
+            .through_shell(exported)
+            .strings()
+            .unwrap()
+            .into_iter()
+            .map(|variable| variable.into_string().unwrap())
+            .collect();
+        assert_eq!(after, ["A=2", "C=3", "SHLVL=6", "not.a.name=1"]);
     }
 
     #[test]

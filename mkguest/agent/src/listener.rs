@@ -11,7 +11,7 @@ use crate::connection::{Answer, Answerer, Connection};
 use crate::definitions::Definition;
 use crate::drives;
 use crate::protocol::{self, Refusal, Request, Response};
-use crate::seccomp::{self, Call};
+use crate::seccomp::{Filter, Verdict};
 use crate::site::Site;
 use crate::sys::{self, Peer, Pid};
 use crate::verbs::{Event, Verb};
@@ -33,35 +33,47 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What it takes to poll, accept, receive and send, to read the files that answers are
 /// made from, and to have memory, none of it executable.
-const CALLS: &[Call] = &[
-    #[cfg(target_arch = "x86_64")]
-    Call::any(libc::SYS_poll),
-    Call::any(libc::SYS_ppoll),
-    Call::any(libc::SYS_accept4),
-    Call::any(libc::SYS_recvfrom),
-    Call::any(libc::SYS_recvmsg),
-    Call::any(libc::SYS_sendto),
-    Call::any(libc::SYS_sendmsg),
-    Call::any(libc::SYS_shutdown),
-    #[cfg(target_arch = "x86_64")]
-    Call::without(libc::SYS_open, 1, WRITING),
-    Call::without(libc::SYS_openat, 2, WRITING),
-    Call::any(libc::SYS_fcntl),
-    Call::any(libc::SYS_fstat),
-    Call::any(libc::SYS_newfstatat),
-    Call::any(libc::SYS_read),
-    Call::any(libc::SYS_close),
-    Call::any(libc::SYS_brk),
-    Call::without(libc::SYS_mmap, 2, libc::PROT_EXEC as u32),
-    Call::without(libc::SYS_mprotect, 2, libc::PROT_EXEC as u32),
-    Call::any(libc::SYS_mremap),
-    Call::any(libc::SYS_munmap),
-    Call::any(libc::SYS_madvise),
-    Call::any(libc::SYS_clock_gettime),
-    Call::any(libc::SYS_restart_syscall),
-    Call::any(libc::SYS_exit_group),
-];
-const WRITING: u32 = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u32;
+const CALLS: Filter = Filter::new()
+    .allowing(&[
+        libc::SYS_ppoll,
+        libc::SYS_accept4,
+        libc::SYS_recvfrom,
+        libc::SYS_recvmsg,
+        libc::SYS_sendto,
+        libc::SYS_sendmsg,
+        libc::SYS_shutdown,
+        libc::SYS_fcntl,
+        libc::SYS_fstat,
+        libc::SYS_newfstatat,
+        libc::SYS_read,
+        libc::SYS_close,
+        libc::SYS_brk,
+        libc::SYS_mremap,
+        libc::SYS_munmap,
+        libc::SYS_madvise,
+        libc::SYS_clock_gettime,
+        libc::SYS_restart_syscall,
+        libc::SYS_exit_group,
+    ])
+    .with(libc::SYS_openat, without(2, WRITING))
+    .with(libc::SYS_mmap, without(2, libc::PROT_EXEC))
+    .with(libc::SYS_mprotect, without(2, libc::PROT_EXEC));
+#[cfg(target_arch = "x86_64")]
+const CALLS_HERE: Filter = CALLS
+    .allowing(&[libc::SYS_poll])
+    .with(libc::SYS_open, without(1, WRITING));
+#[cfg(target_arch = "aarch64")]
+const CALLS_HERE: Filter = CALLS;
+static PROGRAM: [libc::sock_filter; CALLS_HERE.length()] = CALLS_HERE.program();
+
+const WRITING: libc::c_int = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+
+const fn without(argument: u32, bits: libc::c_int) -> Verdict {
+    Verdict::Without {
+        argument,
+        bits: bits as u32,
+    }
+}
 
 /// Gives up every right. Nothing but the descriptors of `listening` and `socket`, which
 /// leads to the process `broker`, is left.
@@ -84,7 +96,7 @@ pub fn drop_rights(listening: &OwnedFd, socket: &OwnedFd, broker: Pid) -> io::Re
         return Err(ErrorKind::BrokenPipe.into());
     }
     sys::no_new_privileges()?;
-    seccomp::allow_only(CALLS)
+    sys::filter_calls(&PROGRAM)
 }
 
 fn become_nobody() -> io::Result<()> {

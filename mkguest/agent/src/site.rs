@@ -23,6 +23,16 @@ impl Site {
         }
     }
 
+    /// How a shell calls mvm-confine.
+    pub fn confine(&self) -> String {
+        let program = self.path("/bin/mvm-confine");
+        if cfg!(feature = "testing") {
+            format!("{program} --root {}", self.root)
+        } else {
+            program
+        }
+    }
+
     /// The place of an absolute path of the guest's.
     pub fn path(&self, path: &str) -> String {
         format!("{}{path}", self.root)
@@ -41,7 +51,7 @@ impl Site {
             &self.c_path(path)?,
             libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY,
         )?;
-        if !sys::is_regular(file.as_fd())? {
+        if sys::regular_size(file.as_fd())?.is_none() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut content = Vec::new();

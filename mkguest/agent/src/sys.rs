@@ -32,12 +32,56 @@ pub fn open(path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> {
     owned(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) })
 }
 
-pub fn is_regular(fd: BorrowedFd) -> io::Result<bool> {
+fn status(fd: BorrowedFd) -> io::Result<libc::stat> {
     // SAFETY: an all-zero stat is a valid one, and fstat only writes to it.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
     check(unsafe { libc::fstat(fd.as_raw_fd(), &mut status) })?;
-    Ok(status.st_mode & libc::S_IFMT == libc::S_IFREG)
+    Ok(status)
+}
+
+/// The size of a regular file; None if it is something else.
+pub fn regular_size(fd: BorrowedFd) -> io::Result<Option<u64>> {
+    let status = status(fd)?;
+    let is_regular = status.st_mode & libc::S_IFMT == libc::S_IFREG;
+    Ok(is_regular.then_some(status.st_size as u64))
+}
+
+/// Opens `path`, below `directory` if there is one, close-on-exec and without following a
+/// link anywhere. A file that it makes gets `mode`.
+pub fn open_directly(
+    directory: Option<BorrowedFd>,
+    path: &CStr,
+    flags: libc::c_int,
+    mode: u32,
+) -> io::Result<OwnedFd> {
+    let directory = directory.map_or(libc::AT_FDCWD, |directory| directory.as_raw_fd());
+    let flags = (flags | libc::O_CLOEXEC | libc::O_NOFOLLOW) as u64;
+    let how: [u64; 3] = [flags, mode.into(), libc::RESOLVE_NO_SYMLINKS];
+    // SAFETY: the path is a C string, and the array is the kernel's struct open_how.
+    owned(unsafe {
+        let size = size_of_val(&how);
+        libc::syscall(libc::SYS_openat2, directory, path.as_ptr(), &how, size) as libc::c_int
+    })
+}
+
+/// Renames within `directory`; what had the new name before is gone.
+pub fn rename(directory: BorrowedFd, old: &CStr, new: &CStr) -> io::Result<()> {
+    let directory = directory.as_raw_fd();
+    // SAFETY: both names are C strings.
+    check(unsafe { libc::renameat(directory, old.as_ptr(), directory, new.as_ptr()) }).map(drop)
+}
+
+/// Cuts a file to nothing.
+pub fn empty(file: BorrowedFd) -> io::Result<()> {
+    // SAFETY: ftruncate touches no memory.
+    check(unsafe { libc::ftruncate(file.as_raw_fd(), 0) }).map(drop)
+}
+
+/// What new files of this process are not given.
+pub fn set_umask(mask: libc::mode_t) {
+    // SAFETY: umask touches no memory, and cannot fail.
+    unsafe { libc::umask(mask) };
 }
 
 pub fn read(fd: BorrowedFd, buffer: &mut [u8]) -> io::Result<usize> {
@@ -312,12 +356,29 @@ pub fn reap() -> Option<(Pid, Exit)> {
     let mut status = 0;
     // SAFETY: the status is a local.
     let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-    let exit = if libc::WIFSIGNALED(status) {
+    (pid > 0).then(|| (pid, exit_of(status)))
+}
+
+fn exit_of(status: libc::c_int) -> Exit {
+    if libc::WIFSIGNALED(status) {
         Exit::Signal(libc::WTERMSIG(status) as u8)
     } else {
         Exit::Code(libc::WEXITSTATUS(status) as u8)
-    };
-    (pid > 0).then_some((pid, exit))
+    }
+}
+
+/// Waits for a child to end.
+pub fn wait(pid: Pid) -> io::Result<Exit> {
+    let mut status = 0;
+    // SAFETY: the status is a local.
+    check(unsafe { libc::waitpid(pid, &mut status, 0) })?;
+    Ok(exit_of(status))
+}
+
+/// Lets `signal` pass without effect.
+pub fn ignore(signal: libc::c_int) {
+    // SAFETY: no handler is installed. It fails for no signal that may be ignored.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
 /// Sends a signal; a process that is gone already is as good as signalled.

@@ -259,6 +259,7 @@ fn printable(value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tiers::Tier;
     use std::io::Write;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -269,6 +270,7 @@ mod tests {
             kind: if is_json { Kind::Probe } else { Kind::Check },
             name: "web".to_owned(),
             user: "mvm".to_owned(),
+            tier: Tier::Standard,
             command: "true".to_owned(),
             interval: 30 * SECOND,
             timeout: 10 * SECOND,

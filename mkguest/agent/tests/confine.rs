@@ -4,7 +4,9 @@
 mod guest;
 
 use guest::{is_root, skip, Guest};
-use serde_json::json;
+use serde_json::{json, Value};
+use std::fs;
+use std::os::unix::fs::{symlink, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
@@ -26,6 +28,20 @@ fn service(guest: &Guest, command: &str) -> Output {
     let content = json!({"name": "web", "command": command, "env": {}, "user": "web"});
     guest.write_json("/etc/mvm/services/web.json", &content);
     guest.cgroup("service-web");
+    confine(guest, &["service", "web"])
+}
+
+/// Starts the service web with more fields than it must have.
+fn service_with(guest: &Guest, command: &str, more: &Value) -> Output {
+    let mut content = json!({"name": "web", "command": command, "env": {}, "user": "web"});
+    let fields = content.as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    guest.write_json("/etc/mvm/services/web.json", &content);
+    guest.cgroup("service-web");
+    guest.cgroup("log-web");
+    fs::create_dir_all(guest.path("/bin")).unwrap();
+    // It is there from the first start on.
+    let _ = symlink(BINARY, guest.path("/bin/mvm-confine"));
     confine(guest, &["service", "web"])
 }
 
@@ -225,5 +241,229 @@ fn a_command_line_that_says_something_else_is_refused_with_the_usage() {
     ];
     for arguments in others {
         assert_refused(&confine(&guest, arguments), "usage: ");
+    }
+}
+
+#[test]
+fn each_tier_is_enough_for_a_shell_and_holds_back_what_is_not_its() {
+    let guest = Guest::new();
+    let socket = "bash -c ': </dev/tcp/127.0.0.1/1'";
+    let directory = "mkdir /tmp/mvm-never/x";
+    let commands = [(socket, 2), (directory, 1)];
+    for (level, tier) in [
+        "essential",
+        "minimal",
+        "standard",
+        "network",
+        "unrestricted",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let tier = json!({"seccomp": tier});
+        let pipe = "echo one | cat; (exit 0) & wait; test -r /proc/self/status";
+        assert_eq!(stdout(&service_with(&guest, pipe, &tier)), "one\n");
+        for (command, needed) in commands {
+            let output = service_with(&guest, command, &tier);
+            let error = String::from_utf8_lossy(&output.stderr);
+            let refused = error.contains("not permitted");
+            assert_eq!(refused, level < needed, "{tier} {command}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_filter_is_installed_on_every_start_that_does_not_forgo_it() {
+    let guest = Guest::new();
+    let seccomp = "grep Seccomp: /proc/self/status";
+    for (more, mode) in [
+        (json!({}), 2),
+        (json!({"seccomp": "standard"}), 2),
+        (json!({"seccomp": "unrestricted"}), 0),
+    ] {
+        let seen = stdout(&service_with(&guest, seccomp, &more));
+        assert_eq!(seen, format!("Seccomp:\t{mode}\n"), "{more}");
+    }
+    guest.cgroup("check-up");
+    let check = confine(&guest, &["check", "web", "up", seccomp]);
+    assert_eq!(stdout(&check), "Seccomp:\t2\n");
+}
+
+#[test]
+fn a_tier_that_does_not_exist_starts_nothing() {
+    let output = service_with(&Guest::new(), "echo started", &json!({"seccomp": "basic"}));
+    assert_refused(
+        &output,
+        "unknown variant `basic`, expected one of `essential`",
+    );
+}
+
+#[test]
+fn a_pre_start_runs_before_the_command_and_hands_on_what_it_exports() {
+    let guest = Guest::new();
+    let more = json!({
+        "env": {"KEPT": "as it was", "CHANGED": "before", "GONE": "x"},
+        "pre_start": "pwd; umask; export CHANGED=\"$CHANGED and after\" NEW=1; unset GONE; LOCAL=1",
+    });
+    let command = "umask; env | sort | grep -v -e ^PWD= -e ^SHLVL= -e ^_=";
+    assert_eq!(
+        stdout(&service_with(&guest, command, &more)),
+        "/\n0002\n0022\nCHANGED=before and after\nHOME=/home/web\nKEPT=as it was\nNEW=1\n\
+         PATH=/usr/bin:/bin\nUSER=web\n"
+    );
+}
+
+#[test]
+fn a_pre_start_has_roots_rights_and_the_command_has_none() {
+    if !is_root() {
+        return skip("becoming another user needs root");
+    }
+    let who = "id -u; grep -e Seccomp: -e NoNewPrivs: /proc/self/status";
+    let seen = stdout(&service_with(
+        &Guest::new(),
+        who,
+        &json!({"pre_start": who}),
+    ));
+    assert_eq!(
+        seen,
+        "0\nNoNewPrivs:\t0\nSeccomp:\t0\n1100\nNoNewPrivs:\t1\nSeccomp:\t2\n"
+    );
+}
+
+#[test]
+fn a_pre_start_arrives_byte_for_byte() {
+    let guest = Guest::new();
+    let hostile = "'; exit 9; \" $1 ${x} `id` \\ \\n $(id) é \t\u{1b} #";
+    let fragment = format!("read -r X <<'END'\n{hostile}\nEND\nset -- changed\nexport X\n# '");
+    let seen = service_with(&guest, "printf %s \"$X\"", &json!({"pre_start": fragment}));
+    assert_eq!(stdout(&seen), hostile);
+}
+
+#[test]
+fn a_pre_start_that_fails_keeps_the_command_from_starting() {
+    let guest = Guest::new();
+    for (fragment, status) in [
+        ("false", 1),
+        ("(exit 7)", 7),
+        ("exit 3", 3),
+        ("set -e; (exit 5); true", 5),
+        ("exit 0", 0),
+    ] {
+        let output = service_with(&guest, "echo started", &json!({"pre_start": fragment}));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{fragment}: {error}");
+        assert!(output.stdout.is_empty(), "{fragment}");
+        let expected = format!(
+            "mvm-confine: service web was not started: its preStart ended with status {status}\n"
+        );
+        assert_eq!(error, expected);
+    }
+    let nul = service_with(&guest, "echo started", &json!({"pre_start": "a\u{0}b"}));
+    assert_refused(&nul, "its preStart holds a NUL");
+}
+
+/// Waits until the writer has written what is looked for.
+fn logged(guest: &Guest, path: &str, ends_with: &str) -> String {
+    for _ in 0..500 {
+        let log = fs::read_to_string(guest.path(path)).unwrap_or_default();
+        if log.ends_with(ends_with) {
+            return log;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{path} does not end with {ends_with:?}");
+}
+
+/// A directory that any service may write to.
+fn open_directory(guest: &Guest, path: &str) {
+    fs::create_dir_all(guest.path(path)).unwrap();
+    fs::set_permissions(guest.path(path), fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+#[test]
+fn what_a_service_prints_is_appended_to_its_log() {
+    let guest = Guest::new();
+    open_directory(&guest, "/var/log/web");
+    let log = json!({"log_file": "/var/log/web/log"});
+    for number in [1, 2] {
+        let output = service_with(
+            &guest,
+            &format!("echo {number}; echo error >&2; exit 4"),
+            &log,
+        );
+        assert_eq!(output.status.code(), Some(4));
+        assert!(
+            output.stdout.is_empty() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+        logged(&guest, "/var/log/web/log", &format!("{number}\nerror\n"));
+    }
+    assert_eq!(
+        logged(&guest, "/var/log/web/log", "\n"),
+        "1\nerror\n2\nerror\n"
+    );
+    let status = fs::metadata(guest.path("/var/log/web/log")).unwrap();
+    assert_eq!(status.permissions().mode() & 0o7777, 0o640);
+    assert_eq!(guest.read("/sys/fs/cgroup/mvm/log-web/cgroup.procs"), "0");
+    if is_root() {
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&status), 1100);
+    }
+}
+
+#[test]
+fn the_writer_of_a_log_is_no_child_of_the_service() {
+    let guest = Guest::new();
+    open_directory(&guest, "/var/log/web");
+    let more = json!({"log_file": "/var/log/web/log"});
+    let children = "read -r children </proc/self/task/$$/children; echo \"<$children>\"";
+    service_with(&guest, children, &more);
+    assert_eq!(logged(&guest, "/var/log/web/log", "\n"), "<>\n");
+}
+
+#[test]
+fn a_log_is_rotated_between_lines_and_one_old_one_is_kept() {
+    let guest = Guest::new();
+    open_directory(&guest, "/var/log/web");
+    let more = json!({"log_file": "/var/log/web/log"});
+    service_with(&guest, "seq 1 400000; echo end", &more);
+    let log = logged(&guest, "/var/log/web/log", "end\n");
+    let old = guest.read("/var/log/web/log.1");
+    assert!(
+        old.len() >= 1024 * 1024 && old.len() < 1100 * 1024,
+        "{}",
+        old.len()
+    );
+    let last: u32 = old.lines().last().unwrap().parse().unwrap();
+    assert_eq!(log.lines().next().unwrap(), (last + 1).to_string());
+    assert_eq!(fs::read_dir(guest.path("/var/log/web")).unwrap().count(), 2);
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_leaves_the_output_where_it_was() {
+    let guest = Guest::new();
+    open_directory(&guest, "/var/log/web");
+    fs::create_dir(guest.path("/var/log/web/directory")).unwrap();
+    symlink("/etc/passwd", guest.path("/var/log/web/link")).unwrap();
+    symlink("web", guest.path("/var/log/linked")).unwrap();
+    let fifo = std::ffi::CString::new(guest.path("/var/log/web/fifo").to_str().unwrap()).unwrap();
+    // SAFETY: the path is a C string.
+    assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o666) }, 0);
+    for path in [
+        "web/directory",
+        "web/link",
+        "linked/log",
+        "web/fifo",
+        "none/log",
+        "web/",
+    ] {
+        let path = format!("/var/log/{path}");
+        let output = service_with(&guest, "echo started", &json!({"log_file": path}));
+        assert_eq!(stdout(&output), "started\n", "{path}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            error.contains(&format!("cannot open its log {path}")),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
