@@ -1,5 +1,6 @@
-# The guest's own programs as one small static binary: the agent, and mvm-confine as a link to it. The standard library
-# is built along with them, without the formatting of panics, which is half of what a small Rust program weighs.
+# The guest's own programs as one small static binary: the agent, and mvm-confine and mvm-grow as links to it. The
+# standard library is built along with them, without the formatting of panics, which is half of what a small Rust program
+# weighs.
 {
   lib,
   stdenv,
@@ -68,7 +69,9 @@ stdenv.mkDerivation (
     '';
     installPhase = ''
       install -D "target/${target}/release/mvm-guest-agent" "$out/bin/mvm-guest-agent"
-      ln -s mvm-guest-agent "$out/bin/mvm-confine"
+      for name in mvm-confine mvm-grow; do
+        ln -s mvm-guest-agent "$out/bin/$name"
+      done
     '';
     dontFixup = true;
     allowedReferences = [ "out" ];

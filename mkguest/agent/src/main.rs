@@ -1,6 +1,6 @@
-//! The guest's own programs in one binary: `mvm-confine` if called by that name, else
-//! `mvm-guest-agent`. This module reads the command line and leaves the rest to
-//! `confine` and `broker`.
+//! The guest's own programs in one binary: `mvm-confine` or `mvm-grow` if called by that
+//! name, else `mvm-guest-agent`. This module reads the command line and leaves the rest to
+//! `confine`, `grow` and `broker`.
 
 mod accounts;
 mod broker;
@@ -11,6 +11,7 @@ mod definitions;
 mod drives;
 mod environment;
 mod frame;
+mod grow;
 mod kernel_log;
 mod listener;
 mod log;
@@ -48,8 +49,16 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let program = arguments.next().unwrap_or_default();
     let mut arguments: Vec<OsString> = arguments.collect();
+    let is_called = |name: &str| Path::new(&program).file_name() == Some(name.as_ref());
+    if is_called("mvm-grow") {
+        let Err(error) = grow::main(&arguments) else {
+            return ExitCode::SUCCESS;
+        };
+        eprintln!("mvm-grow: {error}");
+        return ExitCode::FAILURE;
+    }
     let setting = setting(&mut arguments);
-    if Path::new(&program).file_name() == Some("mvm-confine".as_ref()) {
+    if is_called("mvm-confine") {
         let Err(error) = confine::main(&arguments, &setting.site);
         eprintln!("mvm-confine: {error}");
         return ExitCode::from(confine::NOT_STARTED as u8);

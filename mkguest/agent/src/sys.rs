@@ -78,6 +78,24 @@ pub fn empty(file: BorrowedFd) -> io::Result<()> {
     check(unsafe { libc::ftruncate(file.as_raw_fd(), 0) }).map(drop)
 }
 
+/// The size of a block device, in bytes.
+pub fn device_size(device: BorrowedFd) -> io::Result<u64> {
+    // BLKGETSIZE64, which the C library's headers lack.
+    const REQUEST: u32 = 0x8008_1272;
+    let mut size = 0_u64;
+    // SAFETY: the kernel writes eight bytes to the local.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), REQUEST as _, &mut size) })?;
+    Ok(size)
+}
+
+/// Gives the mounted ext4 that `directory` is in this many blocks.
+pub fn resize_ext4(directory: BorrowedFd, blocks: u64) -> io::Result<()> {
+    // EXT4_IOC_RESIZE_FS, which the C library's headers lack.
+    const REQUEST: u32 = 0x4008_6610;
+    // SAFETY: the kernel reads eight bytes of the local.
+    check(unsafe { libc::ioctl(directory.as_raw_fd(), REQUEST as _, &blocks) }).map(drop)
+}
+
 /// What new files of this process are not given.
 pub fn set_umask(mask: libc::mode_t) {
     // SAFETY: umask touches no memory, and cannot fail.
