@@ -6,7 +6,14 @@
   stdenv,
   pkgsStatic,
   buildPackages,
+  # "dev" for an agent that also runs commands of the host
+  variant ? "prod",
 }:
+
+assert lib.elem variant [
+  "prod"
+  "dev"
+];
 
 let
   inherit (buildPackages) rustPlatform rustc cargo;
@@ -26,7 +33,7 @@ let
     '');
 
   common = {
-    pname = manifest.package.name;
+    pname = manifest.package.name + lib.optionalString (variant == "dev") "-dev";
     inherit (manifest.package) version;
     src = lib.cleanSourceWith {
       name = "source";
@@ -64,10 +71,16 @@ stdenv.mkDerivation (
       export CARGO_TARGET_${targetVariable}_LINKER=${linker}/bin/${linker.targetPrefix}cc
       export RUSTFLAGS="-C link-self-contained=no -C relocation-model=static -C target-feature=+crt-static \
         -L $PWD/empty --remap-path-prefix=$PWD=/build --remap-path-prefix=${rustPlatform.rustLibSrc}=/rust"
-      cargo build --release --frozen --target ${target} \
+      cargo build --release --frozen --target ${target} ${lib.optionalString (variant == "dev") "--features exec"} \
         -Z build-std=std,panic_abort -Z build-std-features=panic_immediate_abort,optimize_for_size
     '';
     installPhase = ''
+      ${lib.optionalString (variant == "prod") ''
+        if grep -q ExecResult "target/${target}/release/mvm-guest-agent"; then
+          echo "the production agent holds code of Exec" >&2
+          exit 1
+        fi
+      ''}
       install -D "target/${target}/release/mvm-guest-agent" "$out/bin/mvm-guest-agent"
       for name in mvm-confine mvm-grow; do
         ln -s mvm-guest-agent "$out/bin/$name"
@@ -82,6 +95,7 @@ stdenv.mkDerivation (
         buildPhase = ''
           export HOME=$PWD
           cargo test --frozen --features testing 2>&1 | tee test.log
+          cargo test --frozen --all-features 2>&1 | tee -a test.log
         '';
         installPhase = "cp test.log $out";
         dontFixup = true;

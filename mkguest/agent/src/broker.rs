@@ -12,6 +12,8 @@
 use crate::cgroup;
 use crate::confine::{self, Job};
 use crate::definitions::{self, Definition};
+#[cfg(feature = "exec")]
+use crate::exec::{desk::Desk, runner::Runner};
 use crate::kernel_log;
 use crate::listener::{self, Listener};
 use crate::site::Site;
@@ -40,6 +42,8 @@ struct Broker {
     socket: Option<OwnedFd>,
     respawn_at: Instant,
     answered: bool,
+    #[cfg(feature = "exec")]
+    runner: Runner,
 }
 
 /// Serves until something fails that only a new start can mend.
@@ -51,6 +55,8 @@ pub fn run(listening: OwnedFd, init: Pid, site: Site) -> io::Result<()> {
     drop_rights()?;
     let children = sys::child_signals()?;
     let mut broker = Broker {
+        #[cfg(feature = "exec")]
+        runner: Runner::new(site.clone()),
         site,
         init,
         listening,
@@ -72,6 +78,8 @@ pub fn run(listening: OwnedFd, init: Pid, site: Site) -> io::Result<()> {
         let mut interests = vec![sys::interest(children.as_fd(), libc::POLLIN)];
         if let Some(socket) = &broker.socket {
             interests.push(sys::interest(socket.as_fd(), libc::POLLIN));
+            #[cfg(feature = "exec")]
+            interests.extend(broker.runner.interest());
         }
         let until = broker.listener.is_none().then_some(broker.respawn_at);
         sys::poll(&mut interests, until);
@@ -85,10 +93,18 @@ pub fn run(listening: OwnedFd, init: Pid, site: Site) -> io::Result<()> {
         if interests.get(1).is_some_and(|socket| socket.revents != 0) {
             broker.hear();
         }
+        #[cfg(feature = "exec")]
+        if interests.get(2).is_some_and(|socket| socket.revents != 0) && !broker.runner.hear() {
+            broker.drop_listener();
+        }
     }
 }
 
 fn drop_rights() -> io::Result<()> {
+    // What the host has run is to have every right, and has none that this does not.
+    if cfg!(feature = "exec") {
+        return Ok(());
+    }
     #[cfg(feature = "testing")]
     if !sys::is_root() {
         return Ok(());
@@ -101,6 +117,8 @@ fn drop_rights() -> io::Result<()> {
 impl Broker {
     fn spawn_listener(&mut self) -> io::Result<()> {
         let (ours, theirs) = sys::message_pair()?;
+        #[cfg(feature = "exec")]
+        let desk = self.runner.connect()?;
         let broker = sys::own_pid();
         if let Some(pid) = sys::fork()? {
             self.listener = Some(pid);
@@ -111,8 +129,23 @@ impl Broker {
         let listening = self.listening.try_clone()?;
         let definitions = std::mem::take(&mut self.definitions);
         let site = self.site.clone();
-        let result = listener::drop_rights(&listening, &theirs, broker)
-            .and_then(|()| Listener::new(listening, theirs, definitions, site).run());
+        let kept = [
+            listening.as_fd(),
+            theirs.as_fd(),
+            #[cfg(feature = "exec")]
+            desk.as_fd(),
+        ];
+        let result = listener::drop_rights(&kept, broker).and_then(|()| {
+            let listener = Listener::new(
+                listening,
+                theirs,
+                definitions,
+                site,
+                #[cfg(feature = "exec")]
+                Desk::new(desk),
+            );
+            listener.run()
+        });
         // Its standard error leads nowhere: the error's number is all that it can tell.
         sys::exit(result.map_or_else(|error| error.raw_os_error().unwrap_or(1), |()| 0));
     }
@@ -224,6 +257,12 @@ impl Broker {
             // No one is left to hear of them.
             let running: Vec<u8> = self.running.keys().copied().collect();
             running.into_iter().for_each(|check| self.kill(check));
+            #[cfg(feature = "exec")]
+            self.runner.disconnect();
+        }
+        #[cfg(feature = "exec")]
+        if self.runner.ended(pid, exit) {
+            return;
         }
         let found = self.running.iter().find(|(_, &running)| running == pid);
         if let Some((&check, _)) = found {

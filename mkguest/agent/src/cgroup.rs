@@ -15,6 +15,8 @@ pub enum Kind {
     Check,
     Probe,
     Log,
+    #[cfg(feature = "exec")]
+    Exec,
 }
 
 fn path(kind: Kind, name: &str) -> String {
@@ -23,6 +25,8 @@ fn path(kind: Kind, name: &str) -> String {
         Kind::Check => "check",
         Kind::Probe => "probe",
         Kind::Log => "log",
+        #[cfg(feature = "exec")]
+        Kind::Exec => "exec",
     };
     format!("{PARENT}/{kind}-{name}")
 }

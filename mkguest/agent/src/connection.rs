@@ -14,10 +14,14 @@ const LINGERING: Duration = Duration::from_secs(5);
 /// Requests answered in one turn, so that a peer that floods leaves others theirs.
 const TURN: usize = 16;
 
-/// A frame to send, and whether the connection ends with it.
-pub struct Answer {
-    pub frame: Vec<u8>,
-    pub last: bool,
+/// What to answer.
+pub enum Answer {
+    Frame(Vec<u8>),
+    /// A frame with which the connection ends.
+    Last(Vec<u8>),
+    /// Nothing before `deliver`; until then, the peer is not heard.
+    #[cfg(feature = "exec")]
+    Later(u8),
 }
 
 /// Turns what the peer sent into an answer.
@@ -30,6 +34,9 @@ pub trait Answerer {
 #[derive(PartialEq)]
 enum Phase {
     Open,
+    /// The answer with this number is still to be delivered.
+    #[cfg(feature = "exec")]
+    Awaiting(u8),
     /// The last answer is being sent.
     Closing,
     /// All is sent; what still comes is thrown away, because closing a socket with
@@ -67,6 +74,11 @@ impl Connection {
     }
 
     pub fn interest(&self) -> Interest {
+        #[cfg(feature = "exec")]
+        if let Phase::Awaiting(_) = self.phase {
+            // Only whether the peer is still there.
+            return sys::interest(self.socket.as_fd(), 0);
+        }
         let events = if self.sending.is_empty() {
             libc::POLLIN
         } else {
@@ -85,6 +97,8 @@ impl Connection {
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Lingering => Some(self.since + LINGERING),
+            #[cfg(feature = "exec")]
+            Phase::Awaiting(_) => None,
             _ if self.is_idle() => None,
             _ => Some(self.since + STALLED),
         }
@@ -92,6 +106,20 @@ impl Connection {
 
     fn is_idle(&self) -> bool {
         self.phase == Phase::Open && self.sending.is_empty() && !self.reader.is_midway()
+    }
+
+    /// Whether the answer with this number is to be delivered here.
+    #[cfg(feature = "exec")]
+    pub fn awaits(&self, number: u8) -> bool {
+        self.phase == Phase::Awaiting(number)
+    }
+
+    /// Gives the peer the answer that it awaits.
+    #[cfg(feature = "exec")]
+    pub fn deliver(&mut self, frame: Vec<u8>) {
+        self.enter(Phase::Open);
+        self.sending = frame;
+        self.sent = 0;
     }
 
     /// Does what can be done without waiting; false when the connection is over.
@@ -115,6 +143,9 @@ impl Connection {
         }
         match self.phase {
             Phase::Open => self.receive(answerer),
+            // Nothing was to be told of it but that it is gone.
+            #[cfg(feature = "exec")]
+            Phase::Awaiting(_) => Ok(Step::Over),
             Phase::Closing => {
                 sys::finish_sending(self.socket.as_fd());
                 self.enter(Phase::Lingering);
@@ -138,23 +169,21 @@ impl Connection {
             Progress::Waiting => return Ok(Step::Blocked),
             Progress::Ended if !self.reader.is_midway() => return Ok(Step::Over),
             Progress::Frame(body) => answerer.answer(&body),
-            Progress::Ended => Answer {
-                frame: answerer.refuse("the stream ends within a frame"),
-                last: true,
-            },
-            Progress::TooLong(length) => Answer {
-                frame: answerer.refuse(&format!(
-                    "the frame has {length} bytes, more than the limit of {LIMIT}"
-                )),
-                last: true,
-            },
+            Progress::Ended => Answer::Last(answerer.refuse("the stream ends within a frame")),
+            Progress::TooLong(length) => Answer::Last(answerer.refuse(&format!(
+                "the frame has {length} bytes, more than the limit of {LIMIT}"
+            ))),
         };
-        self.enter(if answer.last {
-            Phase::Closing
-        } else {
-            Phase::Open
-        });
-        self.sending = answer.frame;
+        (self.phase, self.sending) = match answer {
+            Answer::Frame(frame) => (Phase::Open, frame),
+            Answer::Last(frame) => (Phase::Closing, frame),
+            #[cfg(feature = "exec")]
+            Answer::Later(number) => {
+                self.enter(Phase::Awaiting(number));
+                return Ok(Step::Blocked);
+            }
+        };
+        self.since = Instant::now();
         self.sent = 0;
         // At once, so that what a caller does after this turn comes after the answer.
         self.send()
@@ -187,9 +216,10 @@ mod tests {
 
     impl Answerer for Echo {
         fn answer(&mut self, body: &[u8]) -> Answer {
-            Answer {
-                frame: body.to_vec(),
-                last: body == b"last",
+            if body == b"last" {
+                Answer::Last(body.to_vec())
+            } else {
+                Answer::Frame(body.to_vec())
             }
         }
 

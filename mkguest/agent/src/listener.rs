@@ -10,6 +10,8 @@
 use crate::connection::{Answer, Answerer, Connection};
 use crate::definitions::Definition;
 use crate::drives;
+#[cfg(feature = "exec")]
+use crate::exec::desk::Desk;
 use crate::protocol::{self, Refusal, Request, Response};
 use crate::seccomp::{Filter, Verdict};
 use crate::site::Site;
@@ -18,7 +20,7 @@ use crate::verbs::{Event, Verb};
 use crate::watch::{Watch, Wish};
 use crate::worker::Worker;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// User and group `mvm-agent`.
@@ -75,10 +77,10 @@ const fn without(argument: u32, bits: libc::c_int) -> Verdict {
     }
 }
 
-/// Gives up every right. Nothing but the descriptors of `listening` and `socket`, which
-/// leads to the process `broker`, is left.
-pub fn drop_rights(listening: &OwnedFd, socket: &OwnedFd, broker: Pid) -> io::Result<()> {
-    sys::close_all_but(&[listening.as_fd(), socket.as_fd()])?;
+/// Gives up every right. Nothing but the descriptors in `kept` is left. `broker` is the
+/// process to end with.
+pub fn drop_rights(kept: &[BorrowedFd], broker: Pid) -> io::Result<()> {
+    sys::close_all_but(kept)?;
     std::env::set_current_dir("/")?;
     let nothing = sys::open(c"/dev/null", libc::O_RDWR)?;
     for standard in 0..3 {
@@ -127,6 +129,8 @@ struct Guest {
     answered: bool,
     /// To be asked of the broker once the answer is on its way.
     owed: Option<Verb>,
+    #[cfg(feature = "exec")]
+    desk: Desk,
 }
 
 impl Listener {
@@ -135,6 +139,7 @@ impl Listener {
         broker: OwnedFd,
         definitions: Vec<Definition>,
         site: Site,
+        #[cfg(feature = "exec")] desk: Desk,
     ) -> Listener {
         let now = Instant::now();
         Listener {
@@ -151,6 +156,8 @@ impl Listener {
                 worker: Worker::new(now),
                 answered: false,
                 owed: None,
+                #[cfg(feature = "exec")]
+                desk,
             },
         }
     }
@@ -173,6 +180,8 @@ impl Listener {
             ));
             interests.extend(self.connections.iter().map(Connection::interest));
             interests.extend(self.guest.watches.iter().filter_map(Watch::interest));
+            #[cfg(feature = "exec")]
+            interests.extend(self.guest.desk.interests());
             sys::poll(&mut interests, self.wakes(accepts));
 
             // In the order in which they were put in, and before anything joins them.
@@ -181,6 +190,10 @@ impl Listener {
             let listening_ready = ready.next() == Some(true);
             self.serve(&mut ready)?;
             self.guest.listen(&mut ready)?;
+            #[cfg(feature = "exec")]
+            if !self.attend_desk(&mut ready)? {
+                return Ok(());
+            }
             if broker_ready && !self.guest.hear()? {
                 return Ok(());
             }
@@ -193,8 +206,10 @@ impl Listener {
     fn wakes(&self, accepts: bool) -> Option<Instant> {
         let connections = self.connections.iter().filter_map(Connection::deadline);
         let watches = self.guest.watches.iter().filter_map(Watch::wakes);
-        connections
-            .chain(watches)
+        let others = connections.chain(watches);
+        #[cfg(feature = "exec")]
+        let others = others.chain(self.guest.desk.wakes());
+        others
             .chain([self.guest.worker.wakes()])
             .chain((!accepts).then_some(self.accepting_from))
             .min()
@@ -210,6 +225,27 @@ impl Listener {
             open
         });
         result
+    }
+
+    /// Hands answers of commands to the connections that await them; false when the broker
+    /// is gone.
+    #[cfg(feature = "exec")]
+    fn attend_desk(&mut self, ready: &mut dyn Iterator<Item = bool>) -> io::Result<bool> {
+        let desk = &mut self.guest.desk;
+        let is_there = desk.attend(ready)?;
+        for (number, response) in desk.answers() {
+            let mut connections = self.connections.iter_mut();
+            if let Some(connection) = connections.find(|connection| connection.awaits(number)) {
+                connection.deliver(protocol::encode(&response));
+            }
+        }
+        let connections = &self.connections;
+        desk.abandon(|number| {
+            connections
+                .iter()
+                .any(|connection| connection.awaits(number))
+        })?;
+        Ok(is_there)
     }
 
     fn accept(&mut self) {
@@ -298,12 +334,12 @@ impl Guest {
         }
     }
 
-    fn response(&mut self, request: &Request) -> Response {
+    fn answer_to(&mut self, request: Request) -> Answer {
         let now = Instant::now();
         if !std::mem::replace(&mut self.answered, true) {
             self.owed = Some(Verb::Answered);
         }
-        match request {
+        let response = match request {
             Request::Ping => Response::Pong,
             Request::WorkerStatus => Response::WorkerStatus(self.worker.status(&self.site)),
             Request::IntegrationStatus => Response::IntegrationStatusReport {
@@ -322,20 +358,26 @@ impl Guest {
                 self.owed = Some(Verb::Shutdown);
                 Response::ShutdownAck { success: true }
             }
-        }
+            #[cfg(feature = "exec")]
+            Request::Exec {
+                command,
+                stdin,
+                timeout_secs,
+            } => match self.desk.begin(command, stdin, timeout_secs) {
+                Ok(number) => return Answer::Later(number),
+                Err(message) => Response::Error { message },
+            },
+        };
+        Answer::Frame(protocol::encode(&response))
     }
 }
 
 impl Answerer for Guest {
     fn answer(&mut self, body: &[u8]) -> Answer {
-        let (response, last) = match protocol::parse(body) {
-            Ok(request) => (self.response(&request), false),
-            Err(Refusal::Unknown(message)) => (Response::Error { message }, false),
-            Err(Refusal::Malformed(message)) => (Response::Error { message }, true),
-        };
-        Answer {
-            frame: protocol::encode(&response),
-            last,
+        match protocol::parse(body) {
+            Ok(request) => self.answer_to(request),
+            Err(Refusal::Unknown(message)) => Answer::Frame(self.refuse(&message)),
+            Err(Refusal::Malformed(message)) => Answer::Last(self.refuse(&message)),
         }
     }
 

@@ -10,6 +10,8 @@ mod connection;
 mod definitions;
 mod drives;
 mod environment;
+#[cfg(feature = "exec")]
+mod exec;
 mod frame;
 mod grow;
 mod kernel_log;

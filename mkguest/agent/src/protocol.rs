@@ -11,22 +11,43 @@ use serde_json::Value;
 pub const PORT: u32 = 5252;
 
 #[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
 pub enum Request {
     Ping,
     WorkerStatus,
     IntegrationStatus,
     ProbeStatus,
     Shutdown,
+    #[cfg(feature = "exec")]
+    Exec {
+        command: String,
+        stdin: Option<String>,
+        timeout_secs: Option<u32>,
+    },
 }
 
 #[derive(Serialize)]
 pub enum Response {
     Pong,
     WorkerStatus(Worker),
-    IntegrationStatusReport { integrations: Vec<Integration> },
-    ProbeStatusReport { probes: Vec<Probe> },
-    ShutdownAck { success: bool },
-    Error { message: String },
+    IntegrationStatusReport {
+        integrations: Vec<Integration>,
+    },
+    ProbeStatusReport {
+        probes: Vec<Probe>,
+    },
+    ShutdownAck {
+        success: bool,
+    },
+    #[cfg(feature = "exec")]
+    ExecResult {
+        exit_code: i32,
+        stdout: String,
+        stderr: String,
+    },
+    Error {
+        message: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -144,7 +165,10 @@ mod tests {
             "[]",
             "{}",
             "\"\"",
+            #[cfg(not(feature = "exec"))]
             "{\"Exec\": {\"command\": \"id\"}}",
+            "{\"Exec\": {\"command\": \"id\", \"more\": 1}}",
+            "{\"Exec\": {\"command\": \"id\", \"timeout_secs\": -1}}",
             "{\"Ping\": {\"more\": 1}}",
             "{\"Ping\": null, \"Shutdown\": null}",
         ];

@@ -136,6 +136,36 @@ pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
+/// Lets messages of up to `length` bytes be sent through a socket.
+#[cfg(feature = "exec")]
+pub fn make_room(socket: &OwnedFd, length: usize) -> io::Result<()> {
+    // The kernel doubles it for its own needs.
+    let size = length as libc::c_int;
+    // SAFETY: the option's value is a local of that size.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUF,
+            ptr::from_ref(&size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// A file in memory that holds `content` and is read from its beginning.
+#[cfg(feature = "exec")]
+pub fn file_of(content: &[u8]) -> io::Result<OwnedFd> {
+    use std::io::{Seek, Write};
+    // SAFETY: the name is a C string.
+    let file = owned(unsafe { libc::memfd_create(c"input".as_ptr(), libc::MFD_CLOEXEC) })?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
 /// A listening vsock socket on `port` of any local CID; accepting does not block.
 pub fn listen_vsock(port: u32) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;

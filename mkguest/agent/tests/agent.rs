@@ -267,6 +267,7 @@ fn an_unknown_request_gets_an_error_and_the_connection_stays_open() {
     let mut host = agent.connect();
     let others = [
         json!("FsDiff"),
+        #[cfg(not(feature = "exec"))]
         json!({"Exec": {"command": "id", "stdin": null, "timeout_secs": null}}),
         json!({"Ping": {"unknown": "field"}}),
         json!("\u{1b}[2J"),
@@ -827,7 +828,7 @@ fn the_listener_holds_no_right() {
         assert_eq!(field(set), ["0000000000000000"], "{set}");
     }
     // Until the connection of the ping is gone.
-    until("two sockets and nothing else", || {
+    until("its sockets and nothing else", || {
         let links = fs::read_dir(format!("/proc/{listener}/fd")).unwrap();
         let mut open: Vec<String> = links
             .filter_map(|link| fs::read_link(link.unwrap().path()).ok())
@@ -841,7 +842,9 @@ fn the_listener_holds_no_right() {
             })
             .collect();
         open.sort_unstable();
-        let expected = ["/dev/null", "/dev/null", "/dev/null", "socket", "socket"];
+        let mut expected = vec!["/dev/null", "/dev/null", "/dev/null", "socket", "socket"];
+        // The way to the broker's runner.
+        expected.extend(cfg!(feature = "exec").then_some("socket"));
         (open == expected).then_some(())
     });
 }
@@ -872,4 +875,173 @@ fn a_listener_does_not_outlive_the_broker() {
     until("the end of the listener", || {
         (!is_alive(listener)).then_some(())
     });
+}
+
+#[test]
+fn only_an_agent_of_the_variant_dev_holds_the_code_of_exec() {
+    let binary = fs::read(BINARY).unwrap();
+    let name = b"ExecResult";
+    let is_there = binary.windows(name.len()).any(|window| window == name);
+    assert_eq!(is_there, cfg!(feature = "exec"));
+}
+
+#[cfg(feature = "exec")]
+mod exec {
+    use super::*;
+
+    fn agent() -> Agent {
+        let guest = Guest::new();
+        (0..8).for_each(|slot| guest.cgroup(&format!("exec-{slot}")));
+        Agent::start(guest)
+    }
+
+    fn request(command: &str, more: &Value) -> Value {
+        let mut fields = json!({"command": command});
+        let more = more.as_object().unwrap().clone();
+        fields.as_object_mut().unwrap().extend(more);
+        json!({"Exec": fields})
+    }
+
+    /// What a command came to: exit code, standard output and standard error.
+    fn run(agent: &Agent, command: &str, more: &Value) -> (i64, String, String) {
+        let answer = agent.connect().ask(&request(command, more));
+        let result = &answer["ExecResult"];
+        assert!(result.is_object(), "{answer}");
+        let text = |field: &str| result[field].as_str().unwrap().to_owned();
+        let code = result["exit_code"].as_i64().unwrap();
+        (code, text("stdout"), text("stderr"))
+    }
+
+    fn error(answer: &Value) -> &str {
+        answer["Error"]["message"].as_str().unwrap()
+    }
+
+    #[test]
+    fn a_command_runs_unconfined_with_the_images_path_and_its_outputs_apart() {
+        let agent = agent();
+        let command = "echo out; echo err >&2; echo $PATH $HOME $PWD; exit 3";
+        let (code, output, errors) = run(&agent, command, &json!({}));
+        assert_eq!(code, 3);
+        assert_eq!(output, "out\n/usr/bin:/bin /root /\n");
+        assert_eq!(errors, "err\n");
+        let command = "id -u; grep -e NoNewPrivs -e Seccomp: -e CapEff /proc/self/status";
+        let (_, output, _) = run(&agent, command, &json!({}));
+        let ours = fs::read_to_string("/proc/self/status").unwrap();
+        for line in output.lines().skip(1) {
+            assert!(ours.contains(line), "{line}");
+        }
+        let (code, _, _) = run(&agent, "kill -TERM $$", &json!({}));
+        assert_eq!(code, 128 + 15);
+    }
+
+    #[test]
+    fn input_of_any_length_reaches_the_command_and_none_is_the_end_at_once() {
+        let agent = agent();
+        assert_eq!(run(&agent, "cat", &json!({})).1, "");
+        let input = "line é\n".repeat(20_000);
+        assert_eq!(run(&agent, "cat", &json!({"stdin": input})).1, input);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced() {
+        assert_eq!(
+            run(&agent(), "printf 'a\\377b'", &json!({})).1,
+            "a\u{fffd}b"
+        );
+    }
+
+    #[test]
+    fn output_without_end_is_cut_and_the_command_goes_on() {
+        let agent = agent();
+        let command = "seq 1 1000000; seq 1 1000000 >&2; exit 5";
+        let (code, output, errors) = run(&agent, command, &json!({}));
+        assert_eq!(code, 5);
+        assert!(output.starts_with("1\n2\n3\n") && output.len() > 80_000);
+        assert!(errors.contains("the output was cut"));
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_killed_in_time_and_delays_nobody() {
+        let agent = agent();
+        let mut slow = agent.connect();
+        let begun = Instant::now();
+        let limit = json!({"timeout_secs": 1});
+        let pid_file = agent.guest.path("/pid");
+        let command = format!("echo $$ >{}; exec sleep 1000", pid_file.display());
+        slow.send(request(&command, &limit).to_string().as_bytes());
+        slow.send(b"\"Ping\"");
+        for _ in 0..10 {
+            assert_eq!(agent.ask("Ping"), "Pong");
+            assert_eq!(run(&agent, "echo x", &json!({})).1, "x\n");
+        }
+        let answer = slow.hear();
+        assert!(
+            error(&answer).contains("did not end within 1 s"),
+            "{answer}"
+        );
+        assert!(begun.elapsed() >= Duration::from_secs(1));
+        assert_eq!(slow.hear(), "Pong");
+        let pid = fs::read_to_string(pid_file)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        until("the end of the command", || (!is_alive(pid)).then_some(()));
+    }
+
+    #[test]
+    fn eight_commands_run_at_once_and_more_are_refused() {
+        let agent = agent();
+        let mut hosts: Vec<Host> = (0..8).map(|_| agent.connect()).collect();
+        for (number, host) in hosts.iter_mut().enumerate() {
+            let command = format!("sleep 1; echo {number}");
+            host.send(request(&command, &json!({})).to_string().as_bytes());
+        }
+        let one_more = until("eight of them", || {
+            let answer = agent.connect().ask(&request("true", &json!({})));
+            answer["Error"].is_object().then_some(answer)
+        });
+        assert!(error(&one_more).contains("8 commands run already"));
+        for (number, host) in hosts.iter_mut().enumerate() {
+            assert_eq!(host.hear()["ExecResult"]["stdout"], format!("{number}\n"));
+        }
+        assert_eq!(run(&agent, "echo again", &json!({})).1, "again\n");
+    }
+
+    #[test]
+    fn a_command_whose_host_is_gone_is_killed() {
+        let agent = agent();
+        let pid_file = agent.guest.path("/pid");
+        let command = format!("echo $$ >{}; exec sleep 1000", pid_file.display());
+        let mut host = agent.connect();
+        host.send(request(&command, &json!({})).to_string().as_bytes());
+        let pid = until("the command", || {
+            fs::read_to_string(&pid_file).ok()?.trim().parse().ok()
+        });
+        drop(host);
+        until("the end of the command", || (!is_alive(pid)).then_some(()));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_and_the_connection_stays_open() {
+        let agent = agent();
+        let mut host = agent.connect();
+        for (request, reason) in [
+            (
+                request("true", &json!({"timeout_secs": 0})),
+                "use 1 to 3600",
+            ),
+            (
+                request("true", &json!({"timeout_secs": 3601})),
+                "use 1 to 3600",
+            ),
+            (request("tr\0ue", &json!({})), "NUL"),
+            (request("true", &json!({"user": "web"})), "unknown field"),
+            (json!({"Exec": {}}), "missing field"),
+        ] {
+            let answer = host.ask(&request);
+            assert!(error(&answer).contains(reason), "{answer}");
+        }
+        host.assert_open();
+    }
 }
