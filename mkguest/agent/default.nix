@@ -38,7 +38,15 @@ let
     src = lib.cleanSourceWith {
       name = "source";
       src = ./.;
-      filter = path: _: lib.elem (baseNameOf path) [ "Cargo.toml" "Cargo.lock" "src" "tests" ] || lib.hasSuffix ".rs" path;
+      filter =
+        path: type:
+        let
+          name = baseNameOf path;
+        in
+        if type == "directory" then
+          name != "target"
+        else
+          name == "Cargo.toml" || name == "Cargo.lock" || lib.hasSuffix ".rs" name;
     };
     nativeBuildInputs = [
       cargo
