@@ -1009,6 +1009,28 @@ mod exec {
     }
 
     #[test]
+    fn what_left_its_session_dies_with_its_command() {
+        let guest = Guest::new();
+        let Some(cgroup) = RealCgroup::under(&guest) else {
+            return skip("no cgroup of version 2 can be made here");
+        };
+        let pids = guest.path("/pids").display().to_string();
+        let agent = Agent::start(guest);
+        let escape = format!("setsid sh -c 'echo $$ >>{pids}; sleep 1000' &");
+        run(&agent, &format!("{escape} sleep 0.2"), &json!({}));
+        let hanging = request(&format!("{escape} wait"), &json!({"timeout_secs": 1}));
+        let answer = agent.connect().ask(&hanging);
+        assert!(error(&answer).contains("was killed"), "{answer}");
+        let pids = agent.guest.read("/pids");
+        assert_eq!(pids.lines().count(), 2);
+        for pid in pids.lines().map(|pid| pid.parse().unwrap()) {
+            until("the end of what escaped", || (!is_alive(pid)).then_some(()));
+        }
+        drop(agent);
+        drop(cgroup);
+    }
+
+    #[test]
     fn a_command_whose_host_is_gone_is_killed() {
         let agent = agent();
         let pid_file = agent.guest.path("/pid");

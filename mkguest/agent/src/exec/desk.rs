@@ -117,12 +117,15 @@ impl Desk {
             return Ok(false);
         }
         let now = Instant::now();
-        self.give_up(|run| {
-            (run.ends <= now).then(|| {
+        for slot in 0..SLOTS {
+            let running = self.runs[slot].as_ref().filter(|run| !run.is_over);
+            if let Some(run) = running.filter(|run| run.ends <= now) {
                 let seconds = run.timeout;
-                format!("the command did not end within {seconds} s and was killed")
-            })
-        })?;
+                let message = format!("the command did not end within {seconds} s and was killed");
+                self.answers.push((slot as u8, Response::Error { message }));
+                self.kill(slot)?;
+            }
+        }
         Ok(true)
     }
 
@@ -139,17 +142,6 @@ impl Desk {
     /// The answers that are ready.
     pub fn answers(&mut self) -> Vec<(u8, Response)> {
         std::mem::take(&mut self.answers)
-    }
-
-    fn give_up(&mut self, reason: impl Fn(&Run) -> Option<String>) -> io::Result<()> {
-        for slot in 0..SLOTS {
-            let running = self.runs[slot].as_ref().filter(|run| !run.is_over);
-            if let Some(message) = running.and_then(&reason) {
-                self.answers.push((slot as u8, Response::Error { message }));
-                self.kill(slot)?;
-            }
-        }
-        Ok(())
     }
 
     fn kill(&mut self, slot: usize) -> io::Result<()> {
