@@ -3,16 +3,19 @@
 {
   gawk = "ln -s gawk $out/bin/awk";
 
+  # Programs such as git-upload-pack are links to git, which goes by the name that it was called by.
   git = ''
-    mv $out/bin/git $out/bin/.git-unwrapped
+    mv -f $out/bin/git $out/lib/git-core/git
+    for link in $out/bin/git-*; do
+      [ ! -L $link ] || ln -sf ../lib/git-core/git $link
+    done
     {
       echo '#!/bin/sh'
       echo "export GIT_EXEC_PATH=\''${GIT_EXEC_PATH-$out/lib/git-core}"
       echo "export GIT_TEMPLATE_DIR=\''${GIT_TEMPLATE_DIR-$out/share/git-core/templates}"
-      echo "exec $out/bin/.git-unwrapped \"\$@\""
+      echo "exec $out/lib/git-core/git \"\$@\""
     } >$out/bin/git
     chmod 755 $out/bin/git
-    ln -sf ../../bin/git $out/lib/git-core/git
   '';
 
   nginx = "ln -s etc/nginx $out/conf";

@@ -6,6 +6,8 @@
   stdenv,
   buildPackages,
   linux_6_12,
+  # Options beside those of config.nix, or in their place.
+  extraConfig ? { },
 }:
 
 let
@@ -13,7 +15,7 @@ let
   inherit (stdenv) hostPlatform;
 
   options = import ./config.nix;
-  config = options.common // options.${hostPlatform.parsed.cpu.name};
+  config = options.common // options.${hostPlatform.parsed.cpu.name} // extraConfig;
 
   fragmentLine =
     name: value:

@@ -68,6 +68,23 @@ let
   # The names of Debian packages that `inputs` put into a build's tree; other inputs come onto its PATH.
   debNames = lib.concatMap (input: input.debNames or [ ]);
 
+  # Where the program or library that a build makes of `inputs` finds what it is linked with.
+  libraryPath =
+    inputs:
+    let
+      names = closureOf (
+        [
+          "libc6"
+          "libgcc-s1"
+          "libstdc++6"
+        ]
+        ++ debNames inputs
+      );
+    in
+    lib.concatMapStringsSep ":" (unit: "${unit}/lib/x86_64-linux-gnu:${unit}/lib") (
+      lib.unique (map (name: self.debianPackages.${name}) names)
+    );
+
   # `treeOf` gives a build's tree, `onPath` those of its inputs that come onto its PATH from the store.
   makeStdenv =
     { treeOf, onPath }:
@@ -95,6 +112,7 @@ let
         ++ attributes.buildInputs or [ ]
         ++ attributes.nativeCheckInputs or [ ];
       passthru = attributes.passthru or { };
+      fixes = !(attributes ? buildCommand) && toString (attributes.dontFixup or "") == "";
       drv = derivation (
         removeAttrs attributes [
           "passthru"
@@ -119,8 +137,12 @@ let
             (treeOf inputs)
             bootstrapBusybox
             ./phases.sh
-            (lib.makeBinPath (lib.filter onPath inputs))
+            (lib.makeBinPath (lib.filter onPath inputs ++ lib.optional fixes self.patchelf))
           ];
+        }
+        // lib.optionalAttrs fixes {
+          libraryPath = libraryPath inputs;
+          loader = "${self.debianPackages.libc6}/lib64/ld-linux-x86-64.so.2";
         }
       );
     in

@@ -1,6 +1,5 @@
 # The phases of nixpkgs' stdenv, as far as derivations here and in users' flakes need them: unpack, patch, configure,
-# build, check, install; each may be replaced by a variable of its name and has pre and post hooks.
-# shellcheck disable=SC2154 # the derivation's attributes arrive as variables
+# build, check, install, fixup; each may be replaced by a variable of its name and has pre and post hooks.
 set -o pipefail
 
 cd /build
@@ -45,6 +44,7 @@ unpackDefault() {
     unpackFile "$file"
   done
   if [ -z "${sourceRoot:-}" ]; then
+    # shellcheck disable=SC2012 # sources have no newline in their names
     mapfile -t folders < <(comm -13 <(sort <<<"$before") <(ls -A | sort))
     if [ ${#folders[@]} -ne 1 ]; then
       echo "the source unpacks to ${#folders[@]} entries: set sourceRoot" >&2
@@ -86,6 +86,31 @@ installDefault() {
   make install PREFIX="$out" prefix="$out" ${makeFlags:-} ${installFlags:-}
 }
 
+# What Debian's compiler makes looks for Debian's own paths: lead it to those of the store. `loader` and `libraryPath`
+# are builders/default.nix's.
+fixupDefault() {
+  local file name folder old search
+  while IFS= read -r -d '' file; do
+    old=$(patchelf --print-rpath "$file" 2>/dev/null) || continue
+    search=
+    for folder in ${old//:/ }; do
+      [[ $folder != /nix/store/* && $folder != \$ORIGIN* ]] || search+=:$folder
+    done
+    for name in $(patchelf --print-needed "$file"); do
+      for folder in "$out/lib" ${libraryPath//:/ }; do
+        if [ -e "$folder/$name" ]; then
+          [[ $search: == *:$folder:* ]] || search+=:$folder
+          break
+        fi
+      done
+    done
+    patchelf --force-rpath --set-rpath "${search#:}" "$file"
+    if [ "$(patchelf --print-interpreter "$file" 2>/dev/null)" = /lib64/ld-linux-x86-64.so.2 ]; then
+      patchelf --set-interpreter "$loader" "$file"
+    fi
+  done < <(find "$out" -type f \( -perm -u+x -o -name '*.so*' \) -print0)
+}
+
 runPhase() {
   local phase=$1 default=$2
   if [ -n "${!phase:-}" ]; then
@@ -110,4 +135,5 @@ else
   [ -n "${dontBuild:-}" ] || runPhase buildPhase buildDefault
   [ -z "${doCheck:-}" ] || runPhase checkPhase checkDefault
   [ -n "${dontInstall:-}" ] || runPhase installPhase installDefault
+  [ -n "${dontFixup:-}" ] || runPhase fixupPhase fixupDefault
 fi

@@ -1,9 +1,11 @@
 """Unpacks the packages of a unit into $out and makes them run from there.
 
-Debian's /usr becomes $out; programs stand in $out/bin. Programs and libraries get the interpreter and the library
-directories of the unit and of those that it depends on, links and script interpreters lead to where their targets are
-in the store, and Python modules are compiled. Runs in a tree that holds dpkg, patchelf and python3.
+Debian's /usr becomes $out; programs stand in $out/bin. Programs and libraries get the interpreter
+and the library directories of the unit and of those that it depends on, links and script
+interpreters lead to where their targets are in the store, and Python modules are compiled. Runs in
+a tree that holds dpkg, patchelf and python3.
 """
+# ruff: noqa: S607, SIM112 - variables and programs are the derivation's
 
 import compileall
 import os
@@ -21,7 +23,9 @@ DEPENDS = [Path(path) for path in os.environ["depends"].split()]
 CLOSURE = [Path(path) for path in os.environ["closure"].split()]
 LIBRARIES = ["lib/x86_64-linux-gnu", "lib"]
 LOADER = "lib64/ld-linux-x86-64.so.2"
-UNUSED = re.compile(r"share/(man|info|locale|lintian|bug|doc-base|bash-completion|zsh|fish|menu|gdb)(/|$)")
+UNUSED = re.compile(
+    r"share/(man|info|locale|lintian|bug|doc-base|bash-completion|zsh|fish|menu|gdb)(/|$)"
+)
 DOCUMENTATION = re.compile(r"share/doc/.+/(?!copyright$)[^/]+$")
 
 
@@ -51,20 +55,18 @@ def extract(archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     if member.issym():
-        origin = os.path.join("/", os.path.dirname(member.name), member.linkname)
-        links[target] = (origin, member.linkname)
+        origin = Path("/", member.name).parent / member.linkname
+        links[target] = (str(origin), member.linkname)
     elif member.islnk():
         shutil.copy2(OUT / place(member.linkname), target)
     elif member.isreg():
-        content = archive.extractfile(member)
-        assert content is not None
-        with target.open("wb") as file:
+        with archive.extractfile(member) as content, target.open("wb") as file:
             shutil.copyfileobj(content, file)
         target.chmod(0o755 if member.mode & stat.S_IXUSR else 0o644)
 
 
 def make_links() -> None:
-    """Lead every link to its target's place in this unit, else in the nearest one below it that has it."""
+    """Lead every link to its target's place in this unit, else in the nearest one that has it."""
     for link, (origin, text) in links.items():
         relative = place(origin)
         if os.path.lexists(link):
@@ -79,13 +81,17 @@ def make_links() -> None:
 
 
 def elf_segments(path: Path) -> set[int] | None:
-    """The program header types of a 64-bit little-endian ELF program or library (elf(5)), None for other files."""
+    """The program header types of a 64-bit little-endian ELF program or library (elf(5)).
+
+    None for other files.
+    """
     with path.open("rb") as file:
         header = file.read(64)
         if header[:6] != b"\x7fELF\x02\x01" or len(header) < 64:
             return None
         kind = struct.unpack_from("<H", header, 16)[0]
-        offset, size, count = struct.unpack_from("<Q", header, 32)[0], *struct.unpack_from("<HH", header, 54)
+        (offset,) = struct.unpack_from("<Q", header, 32)
+        size, count = struct.unpack_from("<HH", header, 54)
         if kind not in (2, 3):
             return None
         file.seek(offset)
@@ -94,13 +100,19 @@ def elf_segments(path: Path) -> set[int] | None:
 
 
 def patchelf(*arguments: str) -> str:
-    return subprocess.run(["patchelf", *arguments], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["patchelf", *arguments], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def library_path(path: Path) -> str:
-    """The directories in which the loader finds what `path` needs, and what it may open while it runs."""
-    directories = [place(entry) for entry in patchelf("--print-rpath", str(path)).strip().split(":") if entry]
-    found = [str(unit / entry) for entry in directories for unit in [OUT, *CLOSURE] if (unit / entry).is_dir()]
+    """Where the loader finds what `path` needs, and what it may open while it runs."""
+    old = [
+        place(entry) for entry in patchelf("--print-rpath", str(path)).strip().split(":") if entry
+    ]
+    found = [
+        str(unit / entry) for entry in old for unit in [OUT, *CLOSURE] if (unit / entry).is_dir()
+    ]
     needed = patchelf("--print-needed", str(path)).split()
     for unit in [OUT, *CLOSURE]:
         for folder in LIBRARIES:
@@ -119,7 +131,7 @@ def make_runnable(path: Path, loader: Path) -> None:
     path.chmod(0o755)
     if 3 in segments:
         patchelf("--set-interpreter", str(loader), str(path))
-    is_libc = (OUT / LOADER).exists() and 3 not in segments or path.name.startswith("libc.so")
+    is_libc = path.name.startswith("libc.so") or ((OUT / LOADER).exists() and 3 not in segments)
     if not is_libc and (search := library_path(path)):
         patchelf("--force-rpath", "--set-rpath", search, str(path))
     path.chmod(mode)
@@ -136,7 +148,7 @@ def lead_to_interpreter(path: Path) -> None:
         words = words[1].split(maxsplit=1)
     if not words:
         return
-    program = "bin/" + os.path.basename(words[0])
+    program = "bin/" + Path(words[0]).name
     holder = next((unit for unit in [OUT, *CLOSURE] if (unit / program).exists()), None)
     if holder is not None:
         arguments = f" {words[1]}" if len(words) > 1 else ""
@@ -144,7 +156,7 @@ def lead_to_interpreter(path: Path) -> None:
 
 
 def compile_modules() -> None:
-    """Compile as Debian's maintainer scripts would; valid by content, since every time in the store is the same."""
+    """Compile as Debian's maintainer scripts would; by content, since all times are the same."""
     for folder in OUT.glob("lib/python3*"):
         compileall.compile_dir(
             folder,

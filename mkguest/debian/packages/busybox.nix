@@ -54,6 +54,7 @@ let
         make $makeFlags install >/dev/null
         rm -f "$out/linuxrc"
       '';
+      dontFixup = true;
       meta.mainProgram = "busybox";
       passthru.override = { extraConfig }: make { inherit extraConfig; };
     };

@@ -71,15 +71,6 @@ let
       installPhase = ''
         mkdir -p "$out/bin"
         find target/release -maxdepth 1 -type f -perm -u+x -exec install -t "$out/bin" {} +
-        libc=${debianPackages.libc6}
-        for program in "$out"/bin/*; do
-          ${self.patchelf}/bin/patchelf --set-interpreter "$libc/lib64/ld-linux-x86-64.so.2" --force-rpath --set-rpath \
-            "$libc/lib/x86_64-linux-gnu:${
-              lib.concatMapStringsSep ":" (package: "${package}/lib/x86_64-linux-gnu") (
-                [ debianPackages.libgcc-s1 ] ++ nativeBuildInputs
-              )
-            }" "$program"
-        done
       '';
       meta.mainProgram = name;
     };
