@@ -7,7 +7,7 @@ demo: setup
 	ci/demo
 
 test: setup
-	. ci/environment && .venv/bin/python -m pytest -c python/pyproject.toml --rootdir=. tests/unit tests/guest
+	. ci/environment && .venv/bin/python -m pytest -c python/pyproject.toml --rootdir=. tests/unit tests/nix tests/guest
 
 # What takes long; MVM_SOAK_TIMES says how often each is done.
 soak: setup

@@ -1,18 +1,13 @@
 """The project's own source as a flake input, and as the wheel carries it."""
 
 import os
-import subprocess
-import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from mvm_guest import project
 from mvm_guest.nix import source
-
-PYTHON = Path(__file__).parents[2] / "python"
 
 
 @pytest.fixture
@@ -90,51 +85,3 @@ def test_what_was_not_used_for_long_is_forgotten(checkout: Path) -> None:
     source.project_source()
     assert not old.exists()
     assert kept.exists()
-
-
-@pytest.mark.slow
-def test_a_wheel_carries_the_source_and_works_outside_any_checkout(tmp_path: Path) -> None:
-    subprocess.run(
-        [
-            *[sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps"],
-            *["--no-build-isolation", "--wheel-dir", str(tmp_path), str(PYTHON)],
-        ],
-        check=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert "mvm_guest/_source/flake.nix" in names
-    assert not [name for name in names if "/target/" in name or "__pycache__" in name]
-
-    venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", venv], check=True)
-    python = venv / "bin" / "python"
-    # The dependencies are those that this test runs with.
-    paths = [path for path in sys.path if path.endswith("site-packages")]
-    site = next((venv / "lib").glob("python3*/site-packages"))
-    (site / "dependencies.pth").write_text("\n".join(paths))
-    subprocess.run(
-        [
-            *[str(python), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"],
-            *["--ignore-installed", str(wheel)],
-        ],
-        check=True,
-    )
-    done = subprocess.run(
-        [python, "-c", "from mvm_guest.nix import source; print(source.project_source())"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    # The name is the content's hash: the wheel's source is the checkout's, modes and all.
-    assert Path(done.stdout.strip()) == source.project_source()
-    assert (tmp_path / "venv" / "bin" / "mvm-guest").exists()
-    where = subprocess.run(
-        [python, "-c", "import mvm_guest; print(mvm_guest.__file__)"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert str(site) in where.stdout

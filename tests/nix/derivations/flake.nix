@@ -1,17 +1,59 @@
 # What the tests and the linter build beside guests.
 {
   inputs.mvm.url = "github:mvm-guest/mvm-guest";
+  inputs.nixpkgs.follows = "mvm/nixpkgs";
 
   outputs =
-    { mvm, ... }:
+    { mvm, nixpkgs, ... }:
     let
       system = "x86_64-linux";
-      pkgs = mvm.inputs.nixpkgs.legacyPackages.${system};
+      pkgs = nixpkgs.legacyPackages.${system};
+      inherit (pkgs) lib;
       inherit (mvm.packages.${system}) agent;
+      inherit (mvm.lib.${system}) mkGuest;
+
+      prefixed = prefix: lib.mapAttrs' (name: lib.nameValuePair "${prefix}-${name}");
+
+      guest = mkGuest {
+        name = "test";
+        packages = [ pkgs.jq ];
+        services.web.command = "exec sleep 1000000";
+      };
+
+      tested = {
+        inherit guest;
+        guest-rootfs = guest.rootfs;
+        guest-tree = guest.tree;
+        strings = import ./strings.nix { inherit pkgs; };
+
+        # What the check of a kernel configuration says of options that cannot survive.
+        kernel-lost =
+          (pkgs.callPackage "${mvm}/mkguest/kernel" {
+            extraConfig = {
+              NO_SUCH_OPTION = "y";
+              NR_CPUS = 1000000;
+              VIRTIO_BLK = "y";
+            };
+          }).configfile.overrideAttrs
+            (old: {
+              buildPhase = ''
+                if (
+                ${old.buildPhase}
+                ) 2>errors; then
+                  echo "options that cannot survive did" >&2
+                  exit 1
+                fi
+              '';
+              installPhase = "cp errors $out";
+            });
+      }
+      // prefixed "runs" (import ./programs.nix { inherit pkgs; })
+      // prefixed "makes" (import ./builders.nix { inherit pkgs nixpkgs system; });
     in
     {
-      packages.${system} = {
-        agent-tests = agent.tests;
+      packages.${system} = tested // {
+        # What one look at Nix's plan has to find missing, so that it is downloaded at once.
+        all = pkgs.writeText "all" (lib.concatMapStrings (test: "${test}\n") (lib.attrValues tested));
 
         # What clippy says of the agent: nothing.
         agent-clippy = agent.tests.overrideAttrs (old: {
@@ -20,6 +62,23 @@
           buildPhase = "cargo clippy --quiet --frozen --all-targets --all-features -- --deny warnings 2>lints || true";
           installPhase = "cp lints $out";
         });
+      };
+
+      # What stops an evaluation.
+      wrong = lib.mapAttrs (_: arguments: (mkGuest ({ name = "x"; } // arguments)).drvPath) {
+        unknown.servces = { };
+        name.name = "Not a name";
+        command.services.web.env.A = "b";
+        inner.services.web = {
+          command = "true";
+          usr = "web";
+        };
+        type.services.web.command = 3;
+      };
+      missing = {
+        debian = pkgs.debianPackages.htopp.outPath;
+        attribute = pkgs.python4.outPath;
+        module = pkgs.python3Packages.flaks.outPath;
       };
     };
 }
