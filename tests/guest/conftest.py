@@ -139,6 +139,13 @@ class Machine:
     def console(self) -> str:
         return (self.directory / instance.CONSOLE).read_text(errors="replace")
 
+    def says(self, text: str, seconds: float = 30) -> None:
+        """Wait until the console shows a text."""
+        deadline = time.monotonic() + seconds
+        while text not in self.console():
+            assert time.monotonic() < deadline, f"{text!r} is not in {self.console()}"
+            time.sleep(0.1)
+
     def qmp(self, *commands: dict[str, Any]) -> None:
         """Give QEMU commands on its control socket."""
         with socket.socket(socket.AF_UNIX) as client:
@@ -172,12 +179,6 @@ class Machine:
         self.vmm.wait()
         self._helper.kill()
         self._helper.wait()
-
-
-@pytest.fixture(scope="session")
-def cache_home() -> Iterator[None]:
-    """One cache for all boots: staged sources and flakes are the same for each."""
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,15 @@ import errno
 
 import pytest
 
+# A log is rotated once it has 1 MiB, and grows by what was read at once.
+LOG_LIMIT = (1 << 20) + (1 << 16)
 TIERS = ("essential", "minimal", "standard", "network", "unrestricted")
 
 
 def test_a_service_gets_its_environment_and_what_pre_start_exports(boot, make_drives, rootfs):
     drives = make_drives(environment={"ALSO_GIVEN": "by the 'host' $HOME `id`"})
     with boot(f"plain-{rootfs}", drives) as machine:
-        machine.up().eventually("test -s /sys/fs/cgroup/mvm/service-web/cgroup.procs")
+        machine.up().eventually("grep -q . /sys/fs/cgroup/mvm/service-web/cgroup.procs")
         process = machine.run("head -n 1 /sys/fs/cgroup/mvm/service-web/cgroup.procs").strip()
         environment = machine.run(f"tr '\\000' '\\n' </proc/{process}/environ").splitlines()
         assert {
@@ -55,6 +57,7 @@ def test_services_and_checks_hold_no_right(boot, rootfs):
         assert_without_rights(check, "2")
 
 
+CALLS = "mkdir unix inet netlink packet vsock clone3 unshare mount ptrace".split()
 REFUSED, UNKNOWN = errno.EPERM, errno.ENOSYS
 # What each tier is the first to allow; with no filter, the kernel decides by the missing rights.
 OUTCOMES = {
@@ -72,7 +75,7 @@ def test_each_tier_refuses_what_the_next_one_allows(boot, rootfs):
         for tier in TIERS:
             log = machine.eventually(f"grep -q ^ptrace /var/log/{tier}.log && cat /var/log/{tier}.log")
             lines = [line.split(" ") for line in log.splitlines()]
-            found = {line[0]: int(line[1]) for line in lines if len(line) == 2}
+            found = {line[0]: int(line[1]) for line in lines if line[0] in CALLS}
             assert OUTCOMES[tier].items() <= found.items(), (tier, found)
             if tier != "unrestricted":
                 assert found["clone3"] == UNKNOWN
@@ -91,7 +94,7 @@ def test_what_ends_is_started_again_later_and_later(boot, rootfs):
             assert f"service unprepared: ended with status 1, again in {seconds} s" in console
         assert machine.result("test -e /mnt/data/unprepared")[0] == 1
         # What the parent left behind is gone before the parent runs again.
-        assert int(machine.run("pgrep -fc '^sleep 1000001$'")) <= 1
+        assert int(machine.run("pgrep -f '^sleep 1000001$' | wc -l")) <= 1
 
 
 def test_a_log_is_rotated_by_its_size_and_belongs_to_the_service(boot, rootfs):
@@ -99,18 +102,16 @@ def test_a_log_is_rotated_by_its_size_and_belongs_to_the_service(boot, rootfs):
         machine.up().eventually("grep -q 'the last line' /var/log/chatty.log")
         owner, mode, size = machine.run("stat -c '%U %a %s' /var/log/chatty.log").split()
         assert (owner, mode) == ("svc-chatty", "640")
-        assert int(size) <= 1 << 20
+        assert int(size) <= LOG_LIMIT
         old = int(machine.run("stat -c %s /var/log/chatty.log.1"))
-        assert 1 << 19 <= old <= 1 << 20
+        assert 1 << 20 <= old <= LOG_LIMIT
         assert machine.run("ls /var/log | grep -c ^chatty") == "2\n"
 
 
 def test_a_log_is_not_written_through_a_link(boot, rootfs):
     with boot(f"unruly-{rootfs}") as machine:
-        machine.up().eventually("test -s /sys/fs/cgroup/mvm/service-linked/cgroup.procs")
+        machine.up().says("through a link\n")
         assert machine.run("cat /etc/hostname") == "unruly\n"
-        machine.eventually("true")
-        assert "through a link" in machine.console()
 
 
 @pytest.mark.parametrize("kind", ["ext4", "squashfs"])

@@ -49,8 +49,8 @@ def test_services_end_in_reverse_order_and_data_is_clean(boot, make_drives, root
     with boot(f"plain-{rootfs}", drives, arguments="mvm.data=/db") as machine:
         machine.up()
         for service in ("web", "other"):
-            machine.eventually(f"test -s /sys/fs/cgroup/mvm/service-{service}/cgroup.procs")
-        machine.eventually("test $(pgrep -fc 'sleep 1$') -ge 2")
+            machine.eventually(f"grep -q . /sys/fs/cgroup/mvm/service-{service}/cgroup.procs")
+        machine.eventually("test $(pgrep -f '^sleep 1$' | wc -l) -ge 2")
         end(machine)
         machine.wait()
         assert "mvm: going down" in machine.console()
@@ -61,7 +61,7 @@ def test_services_end_in_reverse_order_and_data_is_clean(boot, make_drives, root
 def test_what_ignores_the_request_is_killed_after_ten_seconds(boot, make_drives, rootfs):
     drives = make_drives()
     with boot(f"unruly-{rootfs}", drives) as machine:
-        machine.up().eventually("test -s /sys/fs/cgroup/mvm/service-stubborn/cgroup.procs")
+        machine.up().eventually("grep -q . /sys/fs/cgroup/mvm/service-stubborn/cgroup.procs")
         begun = time.monotonic()
         ask(machine)
         machine.wait()

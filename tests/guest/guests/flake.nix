@@ -140,7 +140,7 @@
                   guests.${name}
                   // {
                     inherit name rootfs;
-                    variant = "prod";
+                    variant = "dev";
                   }
                 )
               )
