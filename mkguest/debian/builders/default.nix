@@ -68,9 +68,9 @@ let
   # The names of Debian packages that `inputs` put into a build's tree; other inputs come onto its PATH.
   debNames = lib.concatMap (input: input.debNames or [ ]);
 
-  # Where the program or library that a build makes of `inputs` finds what it is linked with.
+  # Where what is linked with `buildInputs` finds them.
   libraryPath =
-    inputs:
+    buildInputs:
     let
       names = closureOf (
         [
@@ -78,7 +78,7 @@ let
           "libgcc-s1"
           "libstdc++6"
         ]
-        ++ debNames inputs
+        ++ debNames buildInputs
       );
     in
     lib.concatMapStringsSep ":" (unit: "${unit}/lib/x86_64-linux-gnu:${unit}/lib") (
@@ -141,7 +141,7 @@ let
           ];
         }
         // lib.optionalAttrs fixes {
-          libraryPath = libraryPath inputs;
+          libraryPath = libraryPath (attributes.buildInputs or [ ]);
           loader = "${self.debianPackages.libc6}/lib64/ld-linux-x86-64.so.2";
         }
       );

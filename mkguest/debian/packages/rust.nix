@@ -42,7 +42,7 @@ let
       name,
       version,
       sha256,
-      nativeBuildInputs ? [ ],
+      buildInputs ? [ ],
       postPatch ? null,
     }:
     let
@@ -57,11 +57,11 @@ let
         inherit name version sha256;
         lock = lockFile;
       };
+      inherit buildInputs;
       nativeBuildInputs = [
         debianPackages.cargo
         debianPackages.rustc
-      ]
-      ++ nativeBuildInputs;
+      ];
       buildPhase = ''
         mkdir .cargo
         printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "%s"\n' ${vendor} \
@@ -80,7 +80,7 @@ in
     name = "vhost-device-vsock";
     version = "0.3.0";
     sha256 = "52ce95d81af89ad693d067c650e42df0f217addfbc96cc4820f7c62eb4a28b13";
-    nativeBuildInputs = [ debianPackages.libcap-ng-dev ];
+    buildInputs = [ debianPackages.libcap-ng-dev ];
   };
   deadnix = buildCrate {
     name = "deadnix";
