@@ -49,7 +49,7 @@ def test_config_and_data_arrive(boot, make_drives, tmp_path, rootfs):
             tool("md5sum", config / "deep/er/binary").split()[0]
         )
         assert machine.run("stat -c '%a %U %G' /mnt/data") == "2775 root mvm\n"
-        machine.run("setuidgid svc-web touch /db/file && test -e /mnt/data/file")
+        machine.run("su -s /bin/sh svc-web -c 'touch /db/file' && test -e /mnt/data/file")
         assert machine.run("grep -c ' /db ext4 rw,nosuid,nodev,noexec' /proc/mounts") == "1\n"
         assert machine.result("touch /mnt/config/x")[0] != 0
         assert machine.result("touch /mnt/secrets/x")[0] != 0

@@ -1,6 +1,7 @@
 """How guests end: services in order, the data drive clean, and the VMM with them."""
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -53,9 +54,11 @@ def test_services_end_in_reverse_order_and_data_is_clean(boot, make_drives, root
         machine.eventually("test $(pgrep -f '^sleep 1$' | wc -l) -ge 2")
         end(machine)
         machine.wait()
-        assert "mvm: going down" in machine.console()
+        marks = re.findall(r"mvm: service (\w+): asked to end|mvm: (going down)", machine.console())
+        assert marks == [("web", ""), ("other", ""), ("", "going down")]
     assert state(drives["data"]) == "clean"
-    assert read(drives["data"], "/ended") == "web\nother\n"
+    for service in ("web", "other"):
+        assert read(drives["data"], f"/ended-{service}") == "\n"
 
 
 def test_what_ignores_the_request_is_killed_after_ten_seconds(boot, make_drives, rootfs):

@@ -12,9 +12,9 @@
       inherit (pkgs) lib;
       mkGuest = mvm.lib.${system}.mkGuest;
 
-      # Says `NAME` at its end when it is asked to end.
+      # Leaves a file `ended-NAME` when it is asked to end.
       polite = name: {
-        command = "trap 'echo ${name} >>/mnt/data/ended; exit 0' TERM; while :; do sleep 1 & wait $!; done";
+        command = "trap 'echo >/mnt/data/ended-${name}; exit 0' TERM; while :; do sleep 1 & wait $!; done";
       };
 
       # Makes the system calls that its arguments name, and prints `NAME ERRNO` for each, 0 for success.
