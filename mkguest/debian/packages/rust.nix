@@ -43,6 +43,7 @@ let
       version,
       sha256,
       buildInputs ? [ ],
+      patches ? [ ],
       postPatch ? null,
     }:
     let
@@ -51,7 +52,7 @@ let
     in
     self.stdenv.mkDerivation {
       pname = name;
-      inherit version;
+      inherit version patches;
       ${if postPatch == null then null else "postPatch"} = postPatch;
       src = fetchCrate {
         inherit name version sha256;
@@ -81,6 +82,8 @@ in
     version = "0.3.0";
     sha256 = "52ce95d81af89ad693d067c650e42df0f217addfbc96cc4820f7c62eb4a28b13";
     buildInputs = [ debianPackages.libcap-ng-dev ];
+    # One connection in the moment in which a guest's driver starts would end the device for good.
+    patches = [ ./crates/vhost-device-vsock.patch ];
   };
   deadnix = buildCrate {
     name = "deadnix";
