@@ -10,7 +10,14 @@
         "x86_64-linux"
         "aarch64-linux"
       ];
-      forEach = f: builtins.listToAttrs (map (system: { name = system; value = f system; }) systems);
+      forEach =
+        f:
+        builtins.listToAttrs (
+          map (system: {
+            name = system;
+            value = f system;
+          }) systems
+        );
       mkguest = forEach (
         system:
         let

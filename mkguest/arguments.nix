@@ -55,9 +55,11 @@ let
   boolean = leaf "true or false" isBool;
   positive = leaf "a whole number above 0" (value: isInt value && value > 0);
   natural = leaf "a whole number, 0 or above" (value: isInt value && value >= 0);
-  matching = what: pattern: leaf "${what} (${pattern})" (value: isString value && match pattern value != null);
+  matching =
+    what: pattern: leaf "${what} (${pattern})" (value: isString value && match pattern value != null);
   oneOf =
-    values: leaf "one of ${lib.concatMapStringsSep ", " builtins.toJSON values}" (value: lib.elem value values);
+    values:
+    leaf "one of ${lib.concatMapStringsSep ", " builtins.toJSON values}" (value: lib.elem value values);
   package = leaf "a package" lib.isDerivation;
   source = {
     expected = "a file: a path or a derivation";
@@ -69,7 +71,8 @@ let
     check = value: value == null || type.check value;
     fill = path: value: if value == null then null else type.fill path value;
   };
-  holding = program: leaf "a package that holds ${program}" (value: lib.isDerivation value || isPath value);
+  holding =
+    program: leaf "a package that holds ${program}" (value: lib.isDerivation value || isPath value);
 
   command = {
     expected = "a command line: a string, a path or a derivation";
@@ -84,7 +87,9 @@ let
     check = isList;
     fill =
       path: values:
-      lib.genList (index: use "${path}[${toString index}]" type (lib.elemAt values index)) (lib.length values);
+      lib.genList (index: use "${path}[${toString index}]" type (lib.elemAt values index)) (
+        lib.length values
+      );
   };
 
   # An attribute set whose names fit `naming` and whose values are all of one type.
@@ -144,9 +149,7 @@ let
     value:
     isString value
     && lib.hasPrefix "/" value
-    && lib.all (part: part != "" && part != "." && part != "..") (
-      lib.tail (lib.splitString "/" value)
-    );
+    && lib.all (part: part != "" && part != "." && part != "..") (lib.tail (lib.splitString "/" value));
   absolutePath = leaf "an absolute path without `.`, `..`, `//` and control characters" (
     value: isAbsolute value && match ".*[[:cntrl:]].*" value == null
   );
@@ -247,11 +250,18 @@ let
       mode = field (matching "three octal digits, with or without a 0 before them" "0?[0-7]{3}") "0644";
     })) { };
     mountPoints = field (listOf plainPath) [ ];
-    resources = field (record {
-      vcpus = field positive 1;
-      memMib = field positive 256;
-      dataMib = field natural 0;
-    }) { vcpus = 1; memMib = 256; dataMib = 0; };
+    resources =
+      field
+        (record {
+          vcpus = field positive 1;
+          memMib = field positive 256;
+          dataMib = field natural 0;
+        })
+        {
+          vcpus = 1;
+          memMib = 256;
+          dataMib = 0;
+        };
     cacert = field (nullOr package) defaults.cacert;
     kernel = field (holding "vmlinux") defaults.kernel;
     guestAgent = field (nullOr (holding "bin/mvm-guest-agent")) null;
@@ -297,12 +307,12 @@ let
       // {
         inherit rootfs;
         hostname = if guest.hostname == null then guest.name else guest.hostname;
-        guestAgent = if guest.guestAgent == null then defaults.guestAgent guest.variant else guest.guestAgent;
+        guestAgent =
+          if guest.guestAgent == null then defaults.guestAgent guest.variant else guest.guestAgent;
         mountPoints = map (checkFree "mountPoints") guest.mountPoints;
         extraFiles = lib.mapAttrsToList extraFile guest.extraFiles;
         services = lib.mapAttrs (
-          name: service:
-          service // { user = if service.user == null then "svc-${name}" else service.user; }
+          name: service: service // { user = if service.user == null then "svc-${name}" else service.user; }
         ) guest.services;
       };
 

@@ -79,7 +79,9 @@ stdenv.mkDerivation (
       export CARGO_TARGET_${targetVariable}_LINKER=${linker}/bin/${linker.targetPrefix}cc
       export RUSTFLAGS="-C link-self-contained=no -C relocation-model=static -C target-feature=+crt-static \
         -L $PWD/empty --remap-path-prefix=$PWD=/build --remap-path-prefix=${rustPlatform.rustLibSrc}=/rust"
-      cargo build --release --frozen --target ${target} ${lib.optionalString (variant == "dev") "--features exec"} \
+      cargo build --release --frozen --target ${target} ${
+        lib.optionalString (variant == "dev") "--features exec"
+      } \
         -Z build-std=std,panic_abort -Z build-std-features=panic_immediate_abort,optimize_for_size
     '';
     installPhase = ''

@@ -29,28 +29,38 @@ let
     log_file = service.logFile;
   }) guest.services;
 
-  integrations = lib.mapAttrs (name: check: confinement name // {
-    inherit name;
-    health_cmd = check.healthCmd;
-    health_interval_secs = check.healthIntervalSecs;
-    health_timeout_secs = check.healthTimeoutSecs;
-    startup_grace_secs = check.startupGraceSecs;
-    checkpoint_cmd = check.checkpointCmd;
-    restore_cmd = check.restoreCmd;
-    inherit (check) critical;
-  }) guest.healthChecks;
+  integrations = lib.mapAttrs (
+    name: check:
+    confinement name
+    // {
+      inherit name;
+      health_cmd = check.healthCmd;
+      health_interval_secs = check.healthIntervalSecs;
+      health_timeout_secs = check.healthTimeoutSecs;
+      startup_grace_secs = check.startupGraceSecs;
+      checkpoint_cmd = check.checkpointCmd;
+      restore_cmd = check.restoreCmd;
+      inherit (check) critical;
+    }
+  ) guest.healthChecks;
 
-  probes = lib.mapAttrs (name: probe: confinement name // {
-    inherit name;
-    inherit (probe) description cmd;
-    interval_secs = probe.intervalSecs;
-    timeout_secs = probe.timeoutSecs;
-    output_format = probe.outputFormat;
-  }) guest.probes;
+  probes = lib.mapAttrs (
+    name: probe:
+    confinement name
+    // {
+      inherit name;
+      inherit (probe) description cmd;
+      interval_secs = probe.intervalSecs;
+      timeout_secs = probe.timeoutSecs;
+      output_format = probe.outputFormat;
+    }
+  ) guest.probes;
 
   certificates = "/etc/ssl/certs/ca-bundle.crt";
   environment = {
-    PATH = lib.concatStringsSep ":" (map (package: "${lib.getBin package}/bin") guest.packages ++ [ "/bin" ]);
+    PATH = lib.concatStringsSep ":" (
+      map (package: "${lib.getBin package}/bin") guest.packages ++ [ "/bin" ]
+    );
   }
   // lib.optionalAttrs (guest.cacert != null) { SSL_CERT_FILE = certificates; };
 
@@ -65,7 +75,9 @@ let
     "etc/hosts" = "127.0.0.1 localhost ${guest.hostname}\n::1 localhost ${guest.hostname}\n";
     "etc/inittab" = ''
       ::respawn:/bin/mvm-guest-agent
-      ${lib.concatMapStrings (name: "::respawn:/usr/lib/mvm/supervise ${name}\n") (lib.attrNames services)}::ctrlaltdel:/bin/reboot
+      ${
+        lib.concatMapStrings (name: "::respawn:/usr/lib/mvm/supervise ${name}\n") (lib.attrNames services)
+      }::ctrlaltdel:/bin/reboot
       ::shutdown:/usr/lib/mvm/shutdown
     '';
     "etc/mvm/environment.json" = builtins.toJSON environment;
@@ -115,7 +127,12 @@ let
 
   # What the caller adds, over whatever stands there.
   extraFiles = map (
-    { path, content, source, ... }:
+    {
+      path,
+      content,
+      source,
+      ...
+    }:
     let
       relative = lib.removePrefix "/" path;
       clash = lib.filter (
@@ -125,7 +142,10 @@ let
     if clash != [ ] then
       throw "mkGuest: extraFiles.${builtins.toJSON path}: /${lib.head clash} is a directory in every guest; choose another path"
     else
-      { path = relative; inherit content source; }
+      {
+        path = relative;
+        inherit content source;
+      }
   ) guest.extraFiles;
 
   certificateLinks = [

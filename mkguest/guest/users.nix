@@ -27,9 +27,9 @@ let
 
   # The users of services, each with the place that names it, and those of `users`.
   named =
-    lib.mapAttrs' (
-      name: service: lib.nameValuePair service.user { place = "services.${name}.user"; }
-    ) (lib.filterAttrs (_: service: service.user != guest.serviceGroup) guest.services)
+    lib.mapAttrs' (name: service: lib.nameValuePair service.user { place = "services.${name}.user"; }) (
+      lib.filterAttrs (_: service: service.user != guest.serviceGroup) guest.services
+    )
     // lib.mapAttrs (name: user: user // { place = "users.${name}"; }) guest.users;
 
   account =
@@ -64,8 +64,7 @@ let
   clash =
     what: entries:
     let
-      twins =
-        entry: lib.filter (other: other.number == entry.number && other.name != entry.name) entries;
+      twins = entry: lib.filter (other: other.number == entry.number && other.name != entry.name) entries;
       found = lib.filter (entry: twins entry != [ ] && entry.place != null) entries;
       first = lib.head found;
     in
@@ -76,8 +75,22 @@ let
 
   clashes = [
     (clash "uid" (
-      map ({ name, uid, place, ... }: { inherit name place; number = uid; }) accounts
-      ++ lib.mapAttrsToList (name: number: { inherit name number; place = null; }) own
+      map (
+        {
+          name,
+          uid,
+          place,
+          ...
+        }:
+        {
+          inherit name place;
+          number = uid;
+        }
+      ) accounts
+      ++ lib.mapAttrsToList (name: number: {
+        inherit name number;
+        place = null;
+      }) own
     ))
     (clash "gid" (
       lib.mapAttrsToList (name: number: {

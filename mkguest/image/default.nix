@@ -31,14 +31,17 @@ stdenvNoCC.mkDerivation {
     ++ guest.extraFiles
   );
   passAsFile = [ "modes" ];
-  nativeBuildInputs = {
-    ext4 = [ buildPackages.e2fsprogs ];
-    squashfs = [ buildPackages.squashfsTools ];
-  }.${guest.rootfs} ++ [
-    buildPackages.gnutar
-    buildPackages.findutils
-    buildPackages.gawk
-  ];
+  nativeBuildInputs =
+    {
+      ext4 = [ buildPackages.e2fsprogs ];
+      squashfs = [ buildPackages.squashfsTools ];
+    }
+    .${guest.rootfs}
+    ++ [
+      buildPackages.gnutar
+      buildPackages.findutils
+      buildPackages.gawk
+    ];
   buildCommand = ''
     export LC_ALL=C
     source ${./stream.sh}

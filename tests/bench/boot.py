@@ -1,20 +1,16 @@
-"""How long user space takes until a guest answers and is healthy, and in how little memory it does."""
+"""How long a guest takes until it answers and is healthy, and in how little memory it does."""
 
 import contextlib
-import shutil
-import statistics
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mvm_guest.agent import Agent, AgentError
+from mvm_guest.bundle import Bundle
 from mvm_guest.drives import config, data, secrets
 from mvm_guest.drives.volume import Volume
-from mvm_guest.bundle import Bundle
 from mvm_guest.registry.firecracker import base_configuration
 from mvm_guest.vm import instance, qemu
 
@@ -91,7 +87,9 @@ def _healthy(directory: Path) -> float:
         while time.monotonic() < deadline:
             try:
                 agent.ping()
-                if all(check.health and check.health.healthy for check in agent.integration_status()):
+                if all(
+                    check.health and check.health.healthy for check in agent.integration_status()
+                ):
                     return time.monotonic()
             except AgentError:
                 pass
@@ -119,7 +117,9 @@ def smallest_memory(bundle: Bundle, given: dict[str, Path]) -> int:
     while low < high:
         middle = (low + high) // 2
         try:
-            with running(bundle, bundle.path / bundle.guest.rootfs.file, given, middle) as directory:
+            with running(
+                bundle, bundle.path / bundle.guest.rootfs.file, given, middle
+            ) as directory:
                 seen(directory / instance.CONSOLE, INIT)
                 _healthy(directory)
             high = middle

@@ -1,4 +1,4 @@
-"""Measures the goals of performance, each against its baseline in the same run, and prints them as a table.
+"""Measures the goals of performance, each against its baseline in the same run.
 
 Usage: python tests/bench/run.py [--json FILE] [--runs N]. Ends with 1 if a goal is missed.
 """

@@ -96,9 +96,7 @@ class Machine:
         self.vmm = subprocess.Popen(vmm, cwd=directory)
 
     def agent(self, timeout: float = 60) -> Agent:
-        return Agent(
-            self.directory / instance.VSOCK, vm="test", timeout=timeout, patience=PATIENCE
-        )
+        return Agent(self.directory / instance.VSOCK, vm="test", timeout=timeout, patience=PATIENCE)
 
     def up(self) -> "Machine":
         """Wait until the guest's agent answers."""
@@ -129,6 +127,17 @@ class Machine:
                 return output
             assert time.monotonic() < deadline, f"{command}: {output}{errors}\n{self.console()}"
             time.sleep(0.2)
+
+    def healthy(self, seconds: float = 30) -> "Machine":
+        """Wait until every health check holds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with self.agent() as agent:
+                checks = agent.integration_status()
+            if all(check.health and check.health.healthy for check in checks):
+                return self
+            assert time.monotonic() < deadline, (checks, self.console())
+            time.sleep(0.5)
 
     def drives(self) -> dict[str, Any]:
         """What the guest reports of its drives, by name."""
@@ -243,9 +252,7 @@ def boot(
         bundle = bundle_of(name) if isinstance(name, str) else name
         directory = tmp_path / "machine"
         directory.mkdir(exist_ok=True)
-        machine = Machine(
-            directory, bundle, make_drives() if drives is None else drives, **options
-        )
+        machine = Machine(directory, bundle, make_drives() if drives is None else drives, **options)
         try:
             yield machine
         finally:

@@ -59,5 +59,7 @@ def test_the_example_gets_healthy_with_its_four_drives_and_stops_cleanly(command
     image = tmp_path / "mvm/vms/hello/volumes/data.ext4"
     assert "Filesystem state:         clean" in tool("dumpe2fs", "-h", image)
     assert {"/data.txt/", "/starts/"} <= {
-        f"/{line.split('/')[5]}/" for line in tool("debugfs", "-R", "ls -p /", image).split("\n") if line
+        f"/{line.split('/')[5]}/"
+        for line in tool("debugfs", "-R", "ls -p /", image).split("\n")
+        if line
     }

@@ -45,8 +45,9 @@ def test_config_and_data_arrive(boot, make_drives, tmp_path, rootfs):
         assert {"ro", "nosuid", "nodev", "noexec"} <= options(drives["secrets"])
         assert {"rw", "nosuid", "nodev", "noexec", "errors=remount-ro"} <= options(drives["data"])
         assert machine.run("stat -c '%a %U %G' /mnt/config/app.toml") == "444 root root\n"
-        assert machine.run("md5sum </mnt/config/deep/er/binary").split()[0] == (
-            tool("md5sum", config / "deep/er/binary").split()[0]
+        assert (
+            machine.run("md5sum </mnt/config/deep/er/binary").split()[0]
+            == (tool("md5sum", config / "deep/er/binary").split()[0])
         )
         assert machine.run("stat -c '%a %U %G' /mnt/data") == "2775 root mvm\n"
         machine.run("su -s /bin/sh svc-web -c 'touch /db/file' && test -e /mnt/data/file")

@@ -71,7 +71,7 @@ def test_firecracker_starts_a_guest_with_its_four_drives(bundle_of, make_drives,
     try:
         deadline = time.monotonic() + 20
         while not (directory / instance.CONTROL).exists():
-            assert vmm.poll() is None and vmm.stdout, vmm.stdout and vmm.stdout.read()
+            assert vmm.poll() is None, vmm.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.02)
         api = Api(directory / instance.CONTROL)

@@ -35,6 +35,8 @@ def test_many_starts_and_stops_leave_the_data_drive_clean(boot, make_drives, roo
 def test_a_service_that_was_up_for_a_minute_is_started_again_after_a_second(boot):
     with boot("unruly-squashfs") as machine:
         machine.up().eventually("test $(cut -d. -f1 /proc/uptime) -ge 190", 240)
-        lines = [line for line in machine.console().splitlines() if "service lasting: ended" in line]
+        lines = [
+            line for line in machine.console().splitlines() if "service lasting: ended" in line
+        ]
         assert len(lines) >= 2
         assert all(line.endswith("again in 1 s") for line in lines)

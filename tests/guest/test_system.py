@@ -1,4 +1,4 @@
-"""What a guest is after its boot: mounts, files, name, clock, network; and the kernel by ACPI too."""
+"""What a guest is after its boot: mounts, files, name, clock, network; by ACPI as well."""
 
 import re
 from datetime import UTC, datetime
@@ -36,15 +36,23 @@ def test_the_system_is_as_the_drive_model_says(boot, rootfs):
             "640 root root\n700 root root\n1777 root root\n1777 root root\n755 root root\n"
         )
         assert machine.run("cat '/srv/www/.hidden/index \"1\".html'") == "<p>hello</p>\n"
-        assert machine.run("cat /proc/sys/net/ipv4/conf/lo/forwarding; ip -o link show lo").find(
-            "LOWER_UP"
-        ) > 0
+        assert (
+            machine.run("cat /proc/sys/net/ipv4/conf/lo/forwarding; ip -o link show lo").find(
+                "LOWER_UP"
+            )
+            > 0
+        )
         now = int(machine.run("date +%s"))
         assert abs(now - datetime.now(UTC).timestamp()) < 30, "the clock was not read"
 
         marks = re.findall(r"\[ *([0-9.]+)\] mvm: (.*)", machine.console())
         stages = [text for _, text in marks]
-        order = ["kernel file systems mounted", "network ready", "drive data: mounted", "drives ready"]
+        order = [
+            "kernel file systems mounted",
+            "network ready",
+            "drive data: mounted",
+            "drives ready",
+        ]
         assert [stage for stage in stages if stage in order] == order
         assert [float(at) for at, _ in marks] == sorted(float(at) for at, _ in marks)
 
@@ -82,5 +90,3 @@ def test_the_kernel_boots_by_acpi_as_in_firecracker(boot, rootfs):
         assert "virtio_mmio.device" not in machine.run("cat /proc/cmdline")
         assert machine.run("ls /sys/firmware/acpi/tables/DSDT")
         machine.shut_down()
-
-

@@ -8,7 +8,6 @@ import base64
 import json
 import shlex
 import shutil
-import time
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -68,7 +67,9 @@ def test_every_text_arrives_byte_for_byte(boot, bundle_of, tmp_path, rootfs):
         process = machine.run("head -n 1 /sys/fs/cgroup/mvm/service-texts/cgroup.procs").strip()
         environment = dict(
             entry.split(b"=", 1)
-            for entry in base64.b64decode(machine.run(f"base64 /proc/{process}/environ")).split(b"\0")
+            for entry in base64.b64decode(machine.run(f"base64 /proc/{process}/environ")).split(
+                b"\0"
+            )
             if entry
         )
         for number, text in enumerate(texts):
@@ -77,13 +78,6 @@ def test_every_text_arrives_byte_for_byte(boot, bundle_of, tmp_path, rootfs):
             assert environment[b"PRE_%d" % number] == content, text
             for path in (f"/home/svc-texts/{number}", f"/srv/{number}"):
                 assert base64.b64decode(machine.run(f"base64 {path}")) == content, (path, text)
-        deadline = time.monotonic() + 60
-        while True:
-            with machine.agent() as agent:
-                checks = agent.integration_status()
-            if all(check.health for check in checks):
-                break
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-        assert len(checks) == len(texts)
-        assert [check.name for check in checks if not (check.health and check.health.healthy)] == []
+        machine.healthy(60)
+        with machine.agent() as agent:
+            assert len(agent.integration_status()) == len(texts)

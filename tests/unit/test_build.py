@@ -174,7 +174,7 @@ def test_what_mkguest_refuses_is_named_with_its_line(tmp_path: Path, mvm: str) -
     )
     with pytest.raises(UsageError) as caught:
         build_spec(read(file), packages="nixpkgs", mvm=mvm)
-    assert str(caught.value) == f'{file}:6: services.web.user: admin is taken'
+    assert str(caught.value) == f"{file}:6: services.web.user: admin is taken"
 
 
 def test_every_nixpkgs_of_an_input_tree_is_found() -> None:

@@ -25,7 +25,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP and CAP_SYSLOG, by capability(7) numbers.
-const KEPT: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 34;
+const KEPT: u64 = (1 << 5) | (1 << 6) | (1 << 7) | (1 << 8) | (1 << 34);
 /// How long to wait before a listener that ended is replaced.
 const PAUSE: Duration = Duration::from_secs(1);
 

@@ -71,7 +71,7 @@ fn blocks_to_grow_to(
         (word(0x4).into(), u32::MAX.into())
     } else {
         (
-            u64::from(word(0x150)) << 32 | u64::from(word(0x4)),
+            (u64::from(word(0x150)) << 32) | u64::from(word(0x4)),
             u64::MAX,
         )
     };

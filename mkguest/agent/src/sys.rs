@@ -534,7 +534,7 @@ pub fn filter_calls(program: &[libc::sock_filter]) -> io::Result<()> {
 pub fn bound_capabilities(kept: u64) -> io::Result<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as _, 0)?;
     for capability in 0..64 {
-        if kept >> capability & 1 == 1 {
+        if (kept >> capability) & 1 == 1 {
             continue;
         }
         match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
