@@ -18,6 +18,10 @@ let
 
   fail = path: problem: throw "mkGuest: ${path}: ${problem}";
 
+  # A name as it would be written in a path of attributes.
+  attribute =
+    name: if match "[a-zA-Z_][a-zA-Z0-9_'-]*" name == null then builtins.toJSON name else name;
+
   shown =
     value:
     if isAttrs value then
@@ -101,7 +105,7 @@ let
       lib.mapAttrs (
         name: value:
         if naming.check name then
-          use "${path}.${name}" type value
+          use "${path}.${attribute name}" type value
         else
           fail "${path}.${builtins.toJSON name}" "the name must be ${naming.expected}"
       ) set;

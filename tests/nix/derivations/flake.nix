@@ -94,6 +94,43 @@
           usr = "web";
         };
         type.services.web.command = 3;
+        root.services.web = {
+          command = "true";
+          user = "root";
+        };
+        agent.users.mvm-agent = { };
+        group.users.mvm = { };
+        uid.users = {
+          a.uid = 2000;
+          b.uid = 2000;
+        };
+        fixed-uid.users.a.uid = 900;
+        root-uid.users.a.uid = 0;
+        relative.extraFiles."etc/x".content = "";
+        climbing.extraFiles."/etc/../x".content = "";
+        own.extraFiles."/etc/passwd".content = "";
+        both.extraFiles."/etc/x" = {
+          content = "";
+          source = ./flake.nix;
+        };
+        inside.extraFiles = {
+          "/etc/a".content = "";
+          "/etc/a/b".content = "";
+        };
+        directory.extraFiles."/var/lib".content = "";
+        mode.extraFiles."/etc/x" = {
+          content = "";
+          mode = "4755";
+        };
+        mount-point.mountPoints = [ "/nix/x" ];
+        verified = {
+          verifiedBoot = true;
+          rootfs = "ext4";
+        };
+        tier.services.web = {
+          command = "true";
+          seccomp = "loose";
+        };
       };
       missing = {
         debian = pkgs.debianPackages.htopp.outPath;
