@@ -14,7 +14,7 @@ soak: setup
 	. ci/environment && .venv/bin/python -m pytest -c python/pyproject.toml --rootdir=. -m soak tests/guest
 
 bench: setup
-	. ci/environment && .venv/bin/python tests/bench/run.py --json .cache/bench.json
+	. ci/environment && PYTHONPATH=tests/support .venv/bin/python tests/bench/run.py --json .cache/bench.json
 
 lint: setup
 	ci/lint

@@ -1,95 +1,61 @@
 """How long a guest takes until it answers and is healthy, and in how little memory it does."""
 
 import contextlib
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from machine import Machine, booted, drives_in
 
 from mvm_guest.agent import Agent, AgentError
 from mvm_guest.bundle import Bundle
-from mvm_guest.drives import config, data, secrets
-from mvm_guest.drives.volume import Volume
-from mvm_guest.registry.firecracker import base_configuration
-from mvm_guest.vm import instance, qemu
+from mvm_guest.vm import instance
 
-INIT = b"Run /init as init process"
+INIT = "Run /init as init process"
 _PATIENCE = 30.0
 
 
 @contextlib.contextmanager
 def drives() -> Iterator[dict[str, Path]]:
     """Config, secrets and data drives as an instance gets them."""
-    with tempfile.TemporaryDirectory(prefix="mvm-bench-") as name:
-        place = Path(name)
-        description = config.Description("bench", "tenant", "bench@0", 1, 256, 64, {})
-        config.make(place / "config.ext4", description, {"A": "b"}, None)
-        secrets.make(place / "secrets.ext4", None)
-        data.ensure(place / "data.ext4", Volume("/data", 64))
-        try:
-            yield {kind: place / f"{kind}.ext4" for kind in ("config", "secrets", "data")}
-        finally:
-            secrets.discard(place / "secrets.ext4")
+    with (
+        tempfile.TemporaryDirectory(prefix="mvm-bench-") as place,
+        drives_in(Path(place), data_mib=64, environment={"A": "b"}) as made,
+    ):
+        yield made
 
 
 @contextlib.contextmanager
-def running(
-    bundle: Bundle, rootfs: Path, given: dict[str, Path], mem_mib: int = 256
-) -> Iterator[Path]:
-    """Boot the bundle's kernel with a squashfs root, and give the directory of the machine."""
-    with tempfile.TemporaryDirectory(prefix="mvm-bench-") as name:
-        directory = Path(name)
-        (directory / "volumes").mkdir()
-        (directory / instance.KERNEL).symlink_to(bundle.path / instance.KERNEL)
-        (directory / "rootfs.squashfs").symlink_to(rootfs)
-        configuration = base_configuration(bundle.guest)
-        configuration["boot-source"]["boot_args"] += " loglevel=7"
-        configuration["machine-config"] |= {"vcpu_count": 1, "mem_size_mib": mem_mib}
-        configuration["vsock"] = {"guest_cid": 3, "uds_path": instance.VSOCK}
-        configuration["entropy"] = {}
-        for kind, path in given.items():
-            configuration["drives"].append(
-                {
-                    "drive_id": kind,
-                    "path_on_host": str(path),
-                    "is_root_device": False,
-                    "is_read_only": kind != "data",
-                }
-            )
-        launch = qemu.launch(configuration, bundle.guest.system)
-        assert launch.helper
-        processes = [subprocess.Popen(launch.helper, cwd=directory, stderr=subprocess.DEVNULL)]
-        try:
-            while not (directory / instance.VHOST).exists():
-                time.sleep(0.01)
-            processes.append(subprocess.Popen(launch.vmm, cwd=directory))
-            yield directory
-        finally:
-            for process in reversed(processes):
-                process.kill()
-                process.wait()
+def _booted(bundle: Bundle, given: dict[str, Path], **options: Any) -> Iterator[Machine]:
+    """Boot in a directory that vanishes, with all that the kernel says on the console."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mvm-bench-") as place,
+        booted(Path(place), bundle, given, arguments="loglevel=7", **options) as machine,
+    ):
+        yield machine
 
 
-def seen(console: Path, text: bytes) -> float:
-    """Wait until the console shows `text`, and return when it did, by the monotonic clock."""
+def _seen(machine: Machine, text: str) -> float:
+    """Wait until the console shows a text, and return when it did, by the monotonic clock."""
+    console = machine.directory / instance.CONSOLE
     deadline = time.monotonic() + _PATIENCE
-    while not console.exists() or text not in console.read_bytes():
+    while not console.exists() or text not in machine.console():
         if time.monotonic() > deadline:
             raise TimeoutError(f"the console never shows {text!r}")
         time.sleep(0.001)
     return time.monotonic()
 
 
-def _healthy(directory: Path) -> float:
+def _healthy(machine: Machine) -> float:
     deadline = time.monotonic() + _PATIENCE
-    with Agent(directory / instance.VSOCK, vm="bench", timeout=0.5) as agent:
+    with Agent(machine.directory / instance.VSOCK, vm="bench", timeout=0.5) as agent:
         while time.monotonic() < deadline:
             try:
                 agent.ping()
-                if all(
-                    check.health and check.health.healthy for check in agent.integration_status()
-                ):
+                checks = agent.integration_status()
+                if all(check.health and check.health.healthy for check in checks):
                     return time.monotonic()
             except AgentError:
                 pass
@@ -99,16 +65,16 @@ def _healthy(directory: Path) -> float:
 
 def seconds_to_healthy(bundle: Bundle, given: dict[str, Path]) -> float:
     """From the kernel's `Run /init` to an answer that says that the service is healthy."""
-    with running(bundle, bundle.path / bundle.guest.rootfs.file, given) as directory:
-        begun = seen(directory / instance.CONSOLE, INIT)
-        return _healthy(directory) - begun
+    with _booted(bundle, given) as machine:
+        begun = _seen(machine, INIT)
+        return _healthy(machine) - begun
 
 
 def seconds_of_bare(bundle: Bundle, bare: Path, given: dict[str, Path]) -> float:
     """From the kernel's `Run /init` to the bare busybox' last mark."""
-    with running(bundle, bare, given) as directory:
-        begun = seen(directory / instance.CONSOLE, INIT)
-        return seen(directory / instance.CONSOLE, b"bare: healthy") - begun
+    with _booted(bundle, given, rootfs=bare) as machine:
+        begun = _seen(machine, INIT)
+        return _seen(machine, "bare: healthy") - begun
 
 
 def smallest_memory(bundle: Bundle, given: dict[str, Path]) -> int:
@@ -117,11 +83,9 @@ def smallest_memory(bundle: Bundle, given: dict[str, Path]) -> int:
     while low < high:
         middle = (low + high) // 2
         try:
-            with running(
-                bundle, bundle.path / bundle.guest.rootfs.file, given, middle
-            ) as directory:
-                seen(directory / instance.CONSOLE, INIT)
-                _healthy(directory)
+            with _booted(bundle, given, mem_mib=middle) as machine:
+                _seen(machine, INIT)
+                _healthy(machine)
             high = middle
         except TimeoutError:
             low = middle + 1

@@ -1,34 +1,15 @@
 """How guests end: services in order, the data drive clean, and the VMM with them."""
 
-import os
 import re
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
+from e2fsprogs import state, tool
 
 CTRL_ALT_DEL = {
     "execute": "send-key",
     "arguments": {"keys": [{"type": "qcode", "data": key} for key in ("ctrl", "alt", "delete")]},
 }
-
-
-def state(image: Path) -> str:
-    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    header = subprocess.run(
-        ["dumpe2fs", "-h", image], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    fields = dict(line.split(":", 1) for line in header.splitlines() if ":" in line)
-    recovery = "needs_recovery" in fields["Filesystem features"]
-    return fields["Filesystem state"].strip() + (", journal not empty" if recovery else "")
-
-
-def read(image: Path, path: str) -> str:
-    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    return subprocess.run(
-        ["debugfs", "-R", f"cat {path}", image], env=environment, capture_output=True, text=True
-    ).stdout
 
 
 def ask(machine) -> None:
@@ -58,7 +39,7 @@ def test_services_end_in_reverse_order_and_data_is_clean(boot, make_drives, root
         assert marks == [("web", ""), ("other", ""), ("", "going down")]
     assert state(drives["data"]) == "clean"
     for service in ("web", "other"):
-        assert read(drives["data"], f"/ended-{service}") == "\n"
+        assert tool("debugfs", "-R", f"cat /ended-{service}", drives["data"]) == "\n"
 
 
 def test_what_ignores_the_request_is_killed_after_ten_seconds(boot, make_drives, rootfs):
