@@ -42,6 +42,9 @@ def test_the_system_is_as_the_drive_model_says(boot, rootfs):
             )
             > 0
         )
+        if rootfs == "ext4":
+            assert int(machine.run("df -m / | tail -n 1").split()[3]) >= 63
+            assert int(machine.run("df -i / | tail -n 1").split()[3]) >= 4000
         now = int(machine.run("date +%s"))
         assert abs(now - datetime.now(UTC).timestamp()) < 30, "the clock was not read"
 

@@ -122,3 +122,13 @@ def test_a_build_by_nix_alone_says_what_to_run_first(moved_on: Path) -> None:
 def test_the_lock_of_this_project_is_all_there(tmp_path: Path) -> None:
     (tmp_path / "lock.json").write_bytes((source.debian_flake() / "lock.json").read_bytes())
     assert mvm_guest("debian", "check", "lock.json", cwd=tmp_path).returncode == 0
+
+
+def test_a_debian_package_that_is_not_locked_comes_with_the_command_that_locks_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "guest.yaml").write_text("name: x\npackages:\n  - debianPackages.tcpdump\n")
+    done = mvm_guest("build", "--packages", "debian", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "guest.yaml:3: packages[0]: the debian package set has no" in done.stderr
+    assert "`mvm-guest debian lock tcpdump` adds it" in done.stderr

@@ -25,6 +25,7 @@ from mvm_guest.settings import PackageSet
 from mvm_guest.spec import Document
 
 LOCK_NAME = "debian.lock.json"
+DEBIAN_PACKAGES = "debianPackages."
 
 _SHOWN_LOG_LINES = 10
 _BUILD_FAILED = re.compile(
@@ -195,5 +196,9 @@ def _at_its_line(error: MvmError, document: Document, packages: PackageSet) -> M
         for index, package in enumerate(document.spec.packages):
             if found[1] in package.split("."):
                 where = document.where(("packages", index))
-                return UsageError(f"{where}: the {packages} package set has no {package}{found[2]}")
+                problem = f"the {packages} package set has no {package}{found[2]}"
+                if package.startswith(DEBIAN_PACKAGES):
+                    name = package.removeprefix(DEBIAN_PACKAGES)
+                    problem += f"; `mvm-guest debian lock {name}` adds it if Debian has it"
+                return UsageError(f"{where}: {problem}")
     return error
