@@ -203,6 +203,6 @@ def drives_in(
     try:
         secrets.make(drives["secrets"], secrets_dir)
         data.ensure(drives["data"], Volume("/data", data_mib))
-        yield drives
+        yield dict(drives)
     finally:
         secrets.discard(drives["secrets"])
